@@ -1,0 +1,268 @@
+"""One CSV file of a table: bytes, split into records, grouped by run, parsed when someone asks.
+
+A project has tens of thousands of rows and most callers want one run's. So loading a file only finds
+where each run's records lie; `TableFile.group` parses one run. Records that nobody changed are written
+back from the very bytes that were read, which keeps unknown columns and unusual spellings as they were.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from copick_mlc._tables import Column, Key, Row, Table, cells_of, encode_record, parse_boolean, parse_number
+from copick_mlc.errors import DataError
+
+_BOM = b"\xef\xbb\xbf"
+_LINE_ENDS = b"\r\n"
+
+
+class Group:
+    """The rows of one run in one table, and the record of bytes that each is written as.
+
+    Attributes:
+        rows: Rows by key, in file order.
+        records: Records by key, line end included.
+    """
+
+    __slots__ = ("records", "rows")
+
+    def __init__(self) -> None:
+        self.rows: dict[Key, Row] = {}
+        self.records: dict[Key, bytes] = {}
+
+
+def split_records(data: bytes) -> list[bytes]:
+    """Cut CSV bytes into records, line ends included; a line break within quotes does not end a record."""
+    lines = data.splitlines(keepends=True)
+    if b'"' not in data:
+        return lines
+    records = []
+    pending = b""
+    for line in lines:
+        pending += line
+        # RFC 4180 doubles a quote within quotes, so a record is complete when its quotes are even.
+        if pending.count(b'"') % 2 == 0:
+            records.append(pending)
+            pending = b""
+    return [*records, pending] if pending else records
+
+
+class TableFile:
+    """The bytes of one table's CSV and where each run's records lie in them.
+
+    Attributes:
+        table: The table's declaration.
+        path: Where the file lies, for messages.
+        data: The whole file.
+        header: The columns of the file, in its order.
+        count: Number of records.
+    """
+
+    def __init__(self, table: Table, path: str, data: bytes) -> None:
+        """Split and group `data`, without parsing it.
+
+        Raises:
+            DataError: `table-encoding`, `table-syntax`, `table-column` or `table-key-empty`.
+        """
+        if data and not data.endswith((b"\n", b"\r")):
+            data += b"\r\n"
+        self.table = table
+        self.path = path
+        self.data = data
+        self.count = 0
+        self._spans: dict[str, list[tuple[int, int]]] = {}
+        if b"\0" in data:
+            raise self._error("table-syntax", "a NUL byte", data.index(b"\0"))
+        try:
+            data.decode()
+        except UnicodeDecodeError as error:
+            raise self._error("table-encoding", "not UTF-8; the file must be UTF-8 text", error.start) from error
+        records = split_records(data)
+        self.header = self._read_header(records[0] if records else b"")
+        self._header_end = len(records[0]) if records else 0
+        names = table.column_names
+        self._order = (
+            None if self.header == names else [self.header.index(n) if n in self.header else None for n in names]
+        )
+        self._group(records[1:])
+
+    # --- reading -----------------------------------------------------------------------------------------
+
+    @property
+    def groups(self) -> Iterator[str]:
+        """The runs (in `runs` and `objects`, the names) that have records, in file order."""
+        return iter(self._spans)
+
+    def group(self, name: str) -> Group:
+        """Parse one run's records.
+
+        Raises:
+            DataError: `table-syntax`, `table-key-empty`, `table-key-duplicate`, `table-number`, `table-boolean`.
+        """
+        group = Group()
+        for start, end in self._spans.get(name, ()):
+            for record in split_records(self.data[start:end]):
+                row = self._parse(record, start)
+                if row.key in group.rows:
+                    raise self._error("table-key-duplicate", f"a second row with the key {row.key}", start)
+                group.rows[row.key] = row
+                group.records[row.key] = record
+                start += len(record)
+        return group
+
+    def _read_header(self, record: bytes) -> list[str]:
+        header = self._cells(record.removeprefix(_BOM), 0) if record else []
+        if not header:
+            raise self._error("table-column", f"no header; expected {','.join(self.table.column_names)}", 0)
+        for column in self.table.columns:
+            if column.is_key and column.name not in header:
+                raise self._error(
+                    "table-column",
+                    f"the header lacks the key column {column.name}; it has {', '.join(header)}",
+                    0,
+                    column.name,
+                )
+        for name in header:
+            if header.count(name) > 1:
+                raise self._error("table-column", f"the header names the column {name!r} twice", 0, name)
+        return header
+
+    def _group(self, records: list[bytes]) -> None:
+        group_column = self.header.index(self.table.columns[0].name)
+        spans = self._spans
+        position = self._header_end
+        last: bytes | None = None
+        span: list[tuple[int, int]] = []
+        for record in records:
+            end = position + len(record)
+            comma = record.find(b",")
+            first = record[:comma] if group_column == 0 and comma >= 0 else None
+            if first is None or first[:1] == b'"':
+                if not record.strip(_LINE_ENDS):
+                    position = end
+                    last = None
+                    continue
+                cells = self._cells(record, position)
+                first = (cells[group_column] if group_column < len(cells) else "").encode()
+            if first == last:
+                span[-1] = (span[-1][0], end)
+            else:
+                if not first:
+                    column = self.header[group_column]
+                    raise self._error("table-key-empty", "the key cell is empty", position, column)
+                span = spans.setdefault(first.decode(), [])
+                span.append((position, end))
+                last = first
+            self.count += 1
+            position = end
+        if self.table.key_count == 1 and self.count != len(spans):
+            for name in spans:
+                self.group(name)  # raises for the name that stands twice
+
+    def _cells(self, record: bytes, position: int) -> list[str]:
+        try:
+            rows = list(csv.reader([record.decode().rstrip("\r\n")], strict=True))
+        except csv.Error as error:
+            raise self._error("table-syntax", f"{error}: {_excerpt(record)}", position) from error
+        return rows[0] if rows else []
+
+    def _parse(self, record: bytes, position: int) -> Row:
+        cells = self._cells(record, position)
+        if len(cells) != len(self.header):
+            raise self._error(
+                "table-syntax",
+                f"{len(cells)} cells where the header has {len(self.header)}: {_excerpt(record)}",
+                position,
+            )
+        values: list[Any] = [cell or None for cell in cells]
+        if self._order is not None:
+            values = [values[index] if index is not None else None for index in self._order]
+        keys = self.table.key_count
+        if None in values[:keys]:
+            column = self.table.columns[values.index(None)]
+            raise self._error("table-key-empty", "the key cell is empty", position, column.name)
+        for index, column in self.table.converted:
+            if values[index] is not None:
+                values[index] = self._convert(column, values[index], position)
+        return self.table.row(*values)
+
+    def _convert(self, column: Column, cell: str, position: int) -> float | bool:
+        convert: Callable[[str], float | bool]
+        code, convert, expected = {
+            "sc:Float": ("table-number", parse_number, "a finite decimal number"),
+            "sc:Boolean": ("table-boolean", parse_boolean, "true or false"),
+        }[column.data_type]
+        try:
+            return convert(cell)
+        except ValueError:
+            raise self._error(code, f"{cell!r} is not {expected}", position, column.name) from None
+
+    def _error(self, code: str, message: str, position: int, column: str | None = None) -> DataError:
+        line = len((self.data[:position] + b".").splitlines())
+        return DataError(code, message, path=self.path, line=line, column=column)
+
+    # --- writing -----------------------------------------------------------------------------------------
+
+    def encode(self, row: Row, old: bytes | None) -> bytes:
+        """The record of `row`. Cells of the `old` record whose value stays, and unknown columns, are kept.
+
+        Raises:
+            UsageError: `name-invalid`.
+        """
+        cells = cells_of(row)
+        if old is not None:
+            previous = self._parse(old, 0)
+            kept = dict(zip(self.header, self._cells(old, 0)))
+            unchanged = {name for name, cell in cells_of(previous).items() if cells[name] == cell}
+            # A key cell never changes its value here, only perhaps its spelling.
+            unchanged |= {column.name for column in self.table.columns if column.is_key}
+            cells = {**cells, **{name: cell for name, cell in kept.items() if name not in cells or name in unchanged}}
+        return encode_record([cells.get(name, "") for name in self.header])
+
+    def lacks(self, row: Row) -> list[str]:
+        """The columns that `row` has a value for and the file does not have."""
+        return [name for name, cell in cells_of(row).items() if cell and name not in self.header]
+
+    def widened(self, columns: list[str]) -> TableFile:
+        """This file with more columns at the end, empty in every record."""
+        header, *records = split_records(self.data)
+        parts = [header.rstrip(_LINE_ENDS) + b"," + ",".join(columns).encode() + b"\r\n"]
+        for record in records:
+            body = record.rstrip(_LINE_ENDS)
+            parts.append(body + b"," * len(columns) + b"\r\n" if body else record)
+        return TableFile(self.table, self.path, b"".join(parts))
+
+    def replaced(self, changed: Mapping[str, Group]) -> TableFile:
+        """The file with the groups in `changed` in place of its own; all other groups keep their bytes."""
+        result = copy.copy(self)
+        result._spans = {}
+        view = memoryview(self.data)
+        pieces: list[bytes | memoryview] = [view[: self._header_end]]
+        position = self._header_end
+        for name in {**self._spans, **changed}:
+            spans = self._spans.get(name, [])
+            if name in changed:
+                records = list(changed[name].records.values())
+                result.count += len(records) - sum(len(_records(self.data[a:b])) for a, b in spans)
+                new: list[bytes | memoryview] = [b"".join(records)]
+            else:
+                new = [view[start:end] for start, end in spans]
+            size = sum(map(len, new))
+            if size:
+                result._spans[name] = [(position, position + size)]
+            pieces += new
+            position += size
+        result.data = b"".join(pieces)
+        return result
+
+
+def _records(data: bytes) -> list[bytes]:
+    return [record for record in split_records(data) if record.strip(_LINE_ENDS)]
+
+
+def _excerpt(record: bytes) -> str:
+    text = record.decode(errors="replace").rstrip("\r\n")
+    return repr(text if len(text) <= 80 else text[:77] + "...")

@@ -1,0 +1,336 @@
+"""metadata.json: read, build, patch.
+
+A manifest is a JSON-LD document of which this format owns a part: the context terms, `copick:baseUrl`,
+`copick:config`, one file object and one record set a table, and the record set of splits. Everything else
+in it is somebody's and stays. Patching makes a new document; a `Manifest` never changes.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from copick_mlc._tables import TABLES, Table
+from copick_mlc.errors import DataError
+
+CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
+SPLITS_ID = "copick/splits"
+
+_CROISSANT_TERMS = (
+    "annotation arrayShape citeAs column containedIn equivalentProperty excludes extract field fileProperty "
+    "fileObject fileSet format includes isArray isLiveDataset jsonPath key md5 parentField path readLines "
+    "recordSet references regex repeated replace samplingRate sdVersion separator source subField transform "
+    "unArchive value"
+).split()
+
+#: The Croissant 1.1 context and the two properties of copick.
+CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "conformsTo": "dct:conformsTo",
+    "copick": "https://copick.org/schema/",
+    "copick:baseUrl": "copick:baseUrl",
+    "copick:config": {"@id": "copick:config", "@type": "@json"},
+    "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "sc": "https://schema.org/",
+    **{term: f"cr:{term}" for term in _CROISSANT_TERMS},
+}
+
+_SPLIT_URLS = {
+    "train": "https://mlcommons.org/definitions/training_split",
+    "val": "https://mlcommons.org/definitions/validation_split",
+    "validation": "https://mlcommons.org/definitions/validation_split",
+    "test": "https://mlcommons.org/definitions/test_split",
+    "eval": "https://mlcommons.org/definitions/test_split",
+}
+
+# The cells that pandas reads as something else than text, lower case, besides numbers.
+_PANDAS_WORDS = frozenset(
+    "#n/a|#n/a n/a|#na|-1.#ind|-1.#qnan|-nan|1.#ind|1.#qnan|<na>|n/a|na|nan|none|null|true|false|inf|-inf|+inf|"
+    "infinity|-infinity|+infinity".split("|")
+)
+
+
+class Manifest:
+    """A metadata.json as it was read.
+
+    Attributes:
+        document: The JSON-LD document; not to be changed.
+        path: Where it lies, for messages.
+    """
+
+    def __init__(self, data: bytes, path: str) -> None:
+        """Parse the bytes of a metadata.json.
+
+        Raises:
+            DataError: `manifest-invalid` or `not-copick`.
+        """
+        self.path = path
+        try:
+            document = json.loads(data.decode("utf-8-sig"))
+        except (ValueError, RecursionError) as error:
+            raise self._invalid(f"not JSON: {error}") from error
+        if not isinstance(document, dict):
+            raise self._invalid(f"a JSON object was expected, not {type(document).__name__}")
+        self.document: dict[str, Any] = document
+        self._files = self._by_id("distribution")
+        self._record_sets = self._by_id("recordSet")
+        if "copick/runs" not in self._record_sets:
+            raise DataError(
+                "not-copick",
+                "no record set copick/runs: this is no copick project. Expected a metadata.json that "
+                "copick_mlc export or copick config export-croissant wrote",
+                path=path,
+            )
+        for table in TABLES.values():
+            if table.record_set_id in self._record_sets and table.file_object_id not in self._files:
+                raise self._invalid(
+                    f"the record set {table.record_set_id} has no file object {table.file_object_id} in distribution"
+                )
+        self.config = self._config()
+
+    def declares(self, table: Table) -> bool:
+        """Whether there is a CSV for `table`; a table without one is empty."""
+        return table.file_object_id in self._files
+
+    def sha256(self, table: Table) -> str | None:
+        """The declared sha256 of a table's CSV; None where none is declared."""
+        value = self._files.get(table.file_object_id, {}).get("sha256")
+        if value is not None and not isinstance(value, str):
+            raise self._invalid(f"sha256 of {table.file_object_id} is {value!r}; expected a string")
+        return value or None
+
+    @property
+    def base_url(self) -> str | None:
+        """`copick:baseUrl`, also in the forms that JSON-LD tools give it; None where there is none."""
+        value = self.document.get("copick:baseUrl")
+        if isinstance(value, dict):
+            value = value.get("@id", value.get("@value"))
+        if value is not None and not isinstance(value, str):
+            raise self._invalid(f"copick:baseUrl is {value!r}; expected a string")
+        return value or None
+
+    def _config(self) -> dict[str, Any]:
+        value = self.document.get("copick:config", {})
+        if isinstance(value, dict) and "@value" in value:
+            value = value["@value"]
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError as error:
+                raise self._invalid(f"copick:config is a string that is not JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise self._invalid(f"copick:config is a {type(value).__name__}; expected an object")
+        objects = value.get("pickable_objects") or []
+        if not isinstance(objects, list) or not all(
+            isinstance(item, dict) and isinstance(item.get("name"), str) for item in objects
+        ):
+            raise self._invalid("copick:config.pickable_objects is not a list of objects with names")
+        return value
+
+    def _by_id(self, key: str) -> dict[str, dict[str, Any]]:
+        entries = self.document.get(key, [])
+        if isinstance(entries, dict):
+            entries = [entries]
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise self._invalid(f"{key} is not a list of objects")
+        return {entry["@id"]: entry for entry in entries if isinstance(entry.get("@id"), str)}
+
+    def _invalid(self, message: str) -> DataError:
+        return DataError("manifest-invalid", message, path=self.path)
+
+
+def dump(document: Mapping[str, Any]) -> bytes:
+    """The bytes of a metadata.json."""
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # a lone surrogate has no UTF-8, only an escape
+        return (json.dumps(document, indent=2) + "\n").encode()
+
+
+def patch(
+    document: Mapping[str, Any],
+    *,
+    checksums: Mapping[str, str],
+    filled: Iterable[str],
+    splits: Iterable[str] | None,
+    config: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A copy of `document` that says what was written.
+
+    Args:
+        document: A JSON-LD document of a copick project, or the beginning of one.
+        checksums: sha256 of the CSVs that were written, by table name.
+        filled: Those of these tables that have rows.
+        splits: The split names that runs have, in the order of runs.csv; None leaves splits as they are.
+        config: The new `copick:config`; None leaves it as it is.
+    """
+    result = copy.deepcopy(dict(document))
+    for key in ("distribution", "recordSet"):
+        entries = result.setdefault(key, [])
+        result[key] = entries if isinstance(entries, list) else [entries]
+    if config is not None:
+        result["copick:config"] = dict(config)
+    filled = set(filled)
+    for name, checksum in checksums.items():
+        table = TABLES[name]
+        _declare_file(result["distribution"], table, checksum)
+        _declare_record_set(result["recordSet"], table, name in filled or name == "runs")
+    if splits is not None:
+        _declare_splits(result["recordSet"], list(dict.fromkeys(splits)))
+    return result
+
+
+def content_url(table: Table, prefix: str) -> str:
+    """The `contentUrl` of a table's CSV; `prefix` is the URL of the Croissant directory with a slash, or empty."""
+    return f"{prefix}{table.file_name}"
+
+
+def _entry(entries: list[Any], identifier: str) -> dict[str, Any] | None:
+    return next((e for e in entries if isinstance(e, dict) and e.get("@id") == identifier), None)
+
+
+def _declare_file(distribution: list[Any], table: Table, checksum: str) -> None:
+    entry = _entry(distribution, table.file_object_id)
+    if entry is None:
+        entry = {
+            "@type": "cr:FileObject",
+            "@id": table.file_object_id,
+            "name": table.file_object_id,
+            "contentUrl": content_url(table, _siblings_prefix(distribution)),
+            "encodingFormat": "text/csv",
+        }
+        distribution.append(entry)
+    entry["sha256"] = checksum
+
+
+def _siblings_prefix(distribution: list[Any]) -> str:
+    """What stands before the file name in the contentUrl of the CSVs that are declared already."""
+    for table in TABLES.values():
+        url = (_entry(distribution, table.file_object_id) or {}).get("contentUrl")
+        if isinstance(url, str) and url.endswith(table.file_name):
+            return url.removesuffix(table.file_name)
+    return ""
+
+
+def record_set(table: Table) -> dict[str, Any]:
+    """The record set of a table as we declare it."""
+    return {
+        "@type": "cr:RecordSet",
+        "@id": table.record_set_id,
+        "name": table.name,
+        "description": table.description,
+        "key": [{"@id": f"{table.record_set_id}/{column.name}"} for column in table.columns if column.is_key],
+        "field": [_field(table, column.name) for column in table.columns],
+    }
+
+
+def _field(table: Table, name: str) -> dict[str, Any]:
+    column = next(column for column in table.columns if column.name == name)
+    return {
+        "@type": "cr:Field",
+        "@id": f"{table.record_set_id}/{name}",
+        "name": name,
+        "description": column.description,
+        "dataType": column.data_type,
+        "source": {"fileObject": {"@id": table.file_object_id}, "extract": {"column": name}},
+    }
+
+
+def _declare_record_set(record_sets: list[Any], table: Table, needed: bool) -> None:
+    """Have a record set for a table that needs one.
+
+    Some dataset checkers take the first record of every record set, so a table without rows has none,
+    unless somebody made more of it than we did.
+    """
+    entry = _entry(record_sets, table.record_set_id)
+    if not needed:
+        if entry == record_set(table):
+            record_sets.remove(entry)
+        return
+    if entry is None:
+        record_sets.insert(_place(record_sets, table), record_set(table))
+        return
+    fields = entry.setdefault("field", [])
+    if isinstance(fields, dict):
+        fields = entry["field"] = [fields]
+    for column in table.columns:
+        if _entry(fields, f"{table.record_set_id}/{column.name}") is None:
+            fields.append(_field(table, column.name))
+
+
+def _place(record_sets: list[Any], table: Table) -> int:
+    """The position behind the record sets of the tables that come before `table`."""
+    tables = list(TABLES.values())
+    before = {other.record_set_id for other in tables[: tables.index(table)]}
+    return max((i for i, e in enumerate(record_sets) if isinstance(e, dict) and e.get("@id") in before), default=-1) + 1
+
+
+def _declare_splits(record_sets: list[Any], names: list[str]) -> None:
+    runs = _entry(record_sets, "copick/runs") or {}
+    field = _entry(runs.get("field", []), "copick/runs/split")
+    entry = _entry(record_sets, SPLITS_ID)
+    if field is not None:
+        field.pop("references", None)
+        # mlcroissant follows the reference with pandas' merge, which fails unless some split is read as text.
+        if any(not _pandas_misreads(name) for name in names):
+            field["references"] = {"field": {"@id": f"{SPLITS_ID}/name"}}
+    if not names:
+        if entry is not None:
+            record_sets.remove(entry)
+        return
+    if entry is None:
+        entry = _splits_record_set()
+        record_sets.append(entry)
+    old = {row.get(f"{SPLITS_ID}/name"): row for row in entry.get("data", [])}
+    entry["data"] = [
+        old.get(name, {f"{SPLITS_ID}/name": name, f"{SPLITS_ID}/url": _SPLIT_URLS.get(name.lower(), "")})
+        for name in names
+    ]
+
+
+def _splits_record_set() -> dict[str, Any]:
+    return {
+        "@type": "cr:RecordSet",
+        "@id": SPLITS_ID,
+        "name": "splits",
+        "description": "The machine-learning splits that runs are assigned to.",
+        "dataType": "cr:Split",
+        "key": {"@id": f"{SPLITS_ID}/name"},
+        "field": [
+            {
+                "@type": "cr:Field",
+                "@id": f"{SPLITS_ID}/name",
+                "name": "name",
+                "description": "Name of the split.",
+                "dataType": "sc:Text",
+            },
+            {
+                "@type": "cr:Field",
+                "@id": f"{SPLITS_ID}/url",
+                "name": "url",
+                "description": "What the split is for, where MLCommons defines it.",
+                "dataType": ["sc:URL", "cr:Split"],
+            },
+        ],
+    }
+
+
+def _pandas_misreads(cell: str) -> bool:
+    """Whether pandas, without being told the type, reads a cell as a number, a boolean or nothing."""
+    text = cell.strip()
+    if not text or text.lower() in _PANDAS_WORDS:
+        return True
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,171 @@
+"""Bytes in and out, through fsspec.
+
+Writing on the local disk is atomic: a file is staged beside its target, flushed and renamed over it, so
+a reader sees the old bytes or the new ones. Object stores put a whole object at once by themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import fsspec
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from copick_mlc import _urls
+from copick_mlc.errors import MissingError, StorageError
+
+
+def open_location(url: str, options: Mapping[str, Any] | None = None) -> tuple[AbstractFileSystem, str]:
+    """The file system and path of an absolute URL.
+
+    Raises:
+        StorageError: `storage-failed`, where fsspec cannot make a file system of it.
+    """
+    try:
+        fs, path = fsspec.url_to_fs(url, **(options or {}))
+    except (ImportError, ValueError, TypeError, OSError) as error:
+        raise StorageError("storage-failed", f"fsspec cannot open this location: {error}", path=url) from error
+    return fs, path
+
+
+def is_local(fs: AbstractFileSystem) -> bool:
+    return isinstance(fs, LocalFileSystem)
+
+
+def is_same(one: tuple[AbstractFileSystem, str], other: tuple[AbstractFileSystem, str]) -> bool:
+    """Whether two places are one, links on the local disk considered."""
+    if is_local(one[0]) and is_local(other[0]):
+        return os.path.realpath(one[1]) == os.path.realpath(other[1])
+    return type(one[0]) is type(other[0]) and one[1] == other[1]
+
+
+def read(fs: AbstractFileSystem, path: str, code: str, what: str) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        MissingError: with `code`, where there is no such file; `what` says what was looked for.
+        StorageError: `storage-failed`, for any other failure.
+    """
+    try:
+        data: bytes = fs.cat_file(path)
+    except FileNotFoundError as error:
+        raise MissingError(code, f"there is no such file; expected {what}", path=path) from error
+    except OSError as error:
+        raise StorageError("storage-failed", f"cannot read {what}: {error}", path=path) from error
+    return data
+
+
+def signature(fs: AbstractFileSystem, path: str) -> object:
+    """Something that changes when a local file is replaced; None on other storage."""
+    if not is_local(fs):
+        return None
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def write_reason(fs: AbstractFileSystem, path: str) -> str | None:
+    """Why nothing can be written below the directory `path`, or None where nothing speaks against it."""
+    if is_local(fs):
+        if not os.path.isdir(path):
+            return "it is not an existing directory"
+        return None if os.access(path, os.W_OK | os.X_OK) else "it is not writable for this user"
+    protocols = fs.protocol if isinstance(fs.protocol, (tuple, list)) else (fs.protocol,)
+    if _urls.READ_ONLY_PROTOCOLS.intersection(protocols):
+        return f"{protocols[0]} storage can only be read"
+    if getattr(fs, "anon", False):
+        return "it is opened with anonymous access (anon)"
+    return None
+
+
+def write(fs: AbstractFileSystem, files: Sequence[tuple[str, bytes]]) -> None:
+    """Replace files, in the order given; on the local disk all are staged before the first is replaced.
+
+    A file keeps its mode, and a symbolic link its target's place.
+
+    Raises:
+        StorageError: `storage-failed`. What was not yet replaced is as before.
+    """
+    staged: list[tuple[str, str]] = []
+    try:
+        if not is_local(fs):
+            for path, data in files:
+                fs.pipe_file(path, data)
+            return
+        for path, data in files:
+            target = os.path.realpath(path)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            staged.append((_stage(target, data), target))
+        while staged:
+            os.replace(*staged[0])
+            staged.pop(0)
+    except OSError as error:
+        raise StorageError("storage-failed", f"cannot write: {error}", path=files[0][0]) from error
+    finally:
+        for temporary, _ in staged:
+            os.unlink(temporary)
+
+
+def _stage(target: str, data: bytes) -> str:
+    directory, name = os.path.split(target)
+    temporary = os.path.join(directory, f".{name}.{secrets.token_hex(6)}.tmp")
+    try:
+        mode = os.stat(target).st_mode & 0o7777
+    except FileNotFoundError:
+        mode = None
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        if mode is not None:
+            os.chmod(temporary, mode)
+    except OSError:
+        os.unlink(temporary)
+        raise
+    return temporary
+
+
+def remove(fs: AbstractFileSystem, path: str) -> None:
+    """Remove a file or a directory with all below it, if there; of a symbolic link only the link.
+
+    Raises:
+        StorageError: `storage-failed`.
+    """
+    try:
+        if is_local(fs) and os.path.islink(path):
+            os.unlink(path)
+        elif fs.exists(path):
+            fs.rm(path, recursive=True)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError("storage-failed", f"cannot remove: {error}", path=path) from error
+
+
+def list_directory(fs: AbstractFileSystem, path: str) -> dict[str, bool]:
+    """The names in a directory and whether each is a directory; nothing where there is no directory.
+
+    Hidden names are left out, as copick does.
+    """
+    try:
+        entries = fs.ls(path, detail=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    names = {}
+    for entry in entries:
+        name = posixpath.basename(entry["name"].rstrip("/"))
+        if name and not name.startswith("."):
+            is_directory = entry["type"] == "directory"
+            if not is_directory and (entry.get("islink") or entry["type"] == "link"):
+                is_directory = bool(fs.isdir(entry["name"]))
+            names[name] = is_directory
+    return names

@@ -1,0 +1,400 @@
+"""The ten tables of the format, declared once, and the way between cells of text and typed rows.
+
+A table is a CSV file; a row is a frozen dataclass. The fields of the dataclass are the columns, in order.
+A field without a default is part of the row's key. Everything else that depends on the tables (reading,
+writing, the manifest, validation, the tables of SPEC.md) is derived from this module.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+import re
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Annotated, Any, ClassVar, TypeVar, Union
+
+from copick_mlc.errors import UsageError
+
+#: A row's key: its key cells, a voxel size by its `%.3f` form.
+Key = tuple[Union[str, bool], ...]
+
+
+class Row:
+    """A row of one of the ten tables."""
+
+    __slots__ = ()
+    table: ClassVar[Table]
+
+    @property
+    def key(self) -> Key:
+        """The row's identity within its table."""
+        return self.table.key(self)
+
+    @property
+    def group(self) -> str:
+        """The run a row belongs to; in `runs` and `objects`, its own name."""
+        return typing.cast(str, getattr(self, self.table.columns[0].name))
+
+    @property
+    def canonical_url(self) -> str:
+        """Where copick keeps this artifact, relative to the base URL."""
+        return self.table.canonical.format(row=self)
+
+
+R = TypeVar("R", bound=Row)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow(Row):
+    name: Annotated[str, "Name of the run."]
+    portal_run_id: Annotated[str | None, "Id of the run in the CryoET Data Portal."] = None
+    split: Annotated[str | None, "Machine-learning split the run is assigned to."] = None
+
+
+@dataclass(frozen=True, slots=True)
+class VoxelSpacingRow(Row):
+    run: Annotated[str, "Run the voxel spacing belongs to."]
+    voxel_size: Annotated[float, "Voxel size in Å."]
+
+
+@dataclass(frozen=True, slots=True)
+class TomogramRow(Row):
+    run: Annotated[str, "Run the tomogram belongs to."]
+    voxel_size: Annotated[float, "Voxel size in Å."]
+    tomo_type: Annotated[str, "Type of the tomogram, for example wbp."]
+    url: Annotated[str | None, "OME-Zarr store of the tomogram."] = None
+    portal_tomo_type: Annotated[str | None, "Type in the CryoET Data Portal, where it was renamed."] = None
+    portal_tomogram_id: Annotated[str | None, "Id of the tomogram in the CryoET Data Portal."] = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesRow(Row):
+    run: Annotated[str, "Run the features belong to."]
+    voxel_size: Annotated[float, "Voxel size in Å."]
+    tomo_type: Annotated[str, "Type of the tomogram the features were computed from."]
+    feature_type: Annotated[str, "Type of the features."]
+    url: Annotated[str | None, "OME-Zarr store of the features."] = None
+
+
+@dataclass(frozen=True, slots=True)
+class PicksRow(Row):
+    run: Annotated[str, "Run the picks belong to."]
+    user_id: Annotated[str, "User or tool that made the picks."]
+    session_id: Annotated[str, "Session the picks were made in; 0 for a tool."]
+    object_name: Annotated[str, "Pickable object that was picked."]
+    voxel_size: Annotated[float | None, "Voxel size in Å of the tomogram the picks were made in."] = None
+    url: Annotated[str | None, "copick JSON file, or portal NDJSON file, of the picks."] = None
+    sha256: Annotated[str | None, "SHA-256 of the file."] = None
+    portal_object_name: Annotated[str | None, "Object name in the CryoET Data Portal."] = None
+    portal_session_id: Annotated[str | None, "Session id the portal gave, where it was renamed."] = None
+    portal_annotation_id: Annotated[str | None, "Id of the annotation in the CryoET Data Portal."] = None
+    portal_annotation_file_id: Annotated[str | None, "Id of the annotation file in the CryoET Data Portal."] = None
+
+
+@dataclass(frozen=True, slots=True)
+class MeshRow(Row):
+    run: Annotated[str, "Run the mesh belongs to."]
+    user_id: Annotated[str, "User or tool that made the mesh."]
+    session_id: Annotated[str, "Session the mesh was made in; 0 for a tool."]
+    object_name: Annotated[str, "Pickable object that was meshed."]
+    url: Annotated[str | None, "Binary glTF file of the mesh."] = None
+    sha256: Annotated[str | None, "SHA-256 of the file."] = None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentationRow(Row):
+    run: Annotated[str, "Run the segmentation belongs to."]
+    voxel_size: Annotated[float, "Voxel size in Å."]
+    user_id: Annotated[str, "User or tool that made the segmentation."]
+    session_id: Annotated[str, "Session the segmentation was made in; 0 for a tool."]
+    name: Annotated[str, "Pickable object, or name of a multilabel segmentation."]
+    is_multilabel: Annotated[bool, "true: voxels hold object labels. false: 1 inside the object."]
+    url: Annotated[str | None, "OME-Zarr store of the segmentation."] = None
+    portal_object_name: Annotated[str | None, "Object name in the CryoET Data Portal."] = None
+    portal_session_id: Annotated[str | None, "Session id the portal gave, where it was renamed."] = None
+    portal_annotation_id: Annotated[str | None, "Id of the annotation in the CryoET Data Portal."] = None
+    portal_annotation_file_id: Annotated[str | None, "Id of the annotation file in the CryoET Data Portal."] = None
+
+    @property
+    def suffix(self) -> str:
+        """What the store name carries to tell a multilabel from a binary segmentation."""
+        return "-multilabel" if self.is_multilabel else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _LabelRow(Row):
+    """The columns that instance and panoptic segmentations share."""
+
+    run: Annotated[str, "Run the segmentation belongs to."]
+    voxel_size: Annotated[float, "Voxel size in Å."]
+    user_id: Annotated[str, "User or tool that made the segmentation."]
+    session_id: Annotated[str, "Session the segmentation was made in; 0 for a tool."]
+    name: Annotated[str, "Pickable object whose instances these are, or name of a panoptic segmentation."]
+    url: Annotated[str | None, "OME-Zarr store of the segmentation."] = None
+    portal_object_name: Annotated[str | None, "Object name in the CryoET Data Portal."] = None
+    portal_session_id: Annotated[str | None, "Session id the portal gave, where it was renamed."] = None
+    portal_annotation_id: Annotated[str | None, "Id of the annotation in the CryoET Data Portal."] = None
+    portal_annotation_file_id: Annotated[str | None, "Id of the annotation file in the CryoET Data Portal."] = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSegmentationRow(_LabelRow):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class PanopticSegmentationRow(_LabelRow):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRow(Row):
+    name: Annotated[str, "Pickable object."]
+    url: Annotated[str | None, "OME-Zarr store of the object's density map."] = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        name: Name in the header.
+        data_type: Croissant data type, `sc:Text`, `sc:Float` or `sc:Boolean`.
+        is_key: Whether the column is part of the key.
+        description: One sentence for people.
+    """
+
+    name: str
+    data_type: str
+    is_key: bool
+    description: str
+
+
+def _columns(row: type[Row]) -> tuple[Column, ...]:
+    hints = typing.get_type_hints(row, include_extras=True)
+    data_types = {str: "sc:Text", float: "sc:Float", bool: "sc:Boolean"}
+    columns = []
+    for field in dataclasses.fields(typing.cast(Any, row)):
+        kind, description = typing.get_args(hints[field.name])
+        base = next(arg for arg in (*typing.get_args(kind), kind) if arg in data_types)
+        columns.append(Column(field.name, data_types[base], field.default is dataclasses.MISSING, description))
+    return tuple(columns)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One of the ten tables.
+
+    Attributes:
+        name: Name of the record set, without `copick/`.
+        row: The row class.
+        description: One sentence for people.
+        canonical: Format string of the place, relative to the base URL, where copick keeps an artifact.
+    """
+
+    name: str
+    row: type[Row]
+    description: str
+    canonical: str
+    columns: tuple[Column, ...] = dataclasses.field(init=False)
+    key_count: int = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", _columns(self.row))
+        object.__setattr__(self, "key_count", sum(column.is_key for column in self.columns))
+        self.row.table = self
+
+    @property
+    def record_set_id(self) -> str:
+        return f"copick/{self.name}"
+
+    @property
+    def file_object_id(self) -> str:
+        return f"{self.name.replace('_', '-')}-csv"
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.name}.csv"
+
+    @cached_property
+    def converted(self) -> list[tuple[int, Column]]:
+        """The columns that are not text, with their positions."""
+        return [(index, column) for index, column in enumerate(self.columns) if column.data_type != "sc:Text"]
+
+    @property
+    def column_names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    @property
+    def has_url(self) -> bool:
+        return any(column.name == "url" for column in self.columns)
+
+    def key(self, row: Row) -> Key:
+        """The key cells of `row`, a voxel size by its `%.3f` form."""
+        values = [getattr(row, column.name) for column in self.columns[: self.key_count]]
+        for index, column in self.converted:
+            if index < self.key_count and column.data_type == "sc:Float":
+                values[index] = size_form(values[index])
+        return tuple(values)
+
+
+_RUN = "ExperimentRuns/{row.run}"
+_STORE = "{row.voxel_size:.3f}_{row.user_id}_{row.session_id}_{row.name}"
+
+TABLES = {
+    table.name: table
+    for table in (
+        Table("runs", RunRow, "The runs of the project.", "ExperimentRuns/{row.name}"),
+        Table(
+            "voxel_spacings",
+            VoxelSpacingRow,
+            "The voxel spacings of each run.",
+            f"{_RUN}/VoxelSpacing{{row.voxel_size:.3f}}",
+        ),
+        Table(
+            "tomograms",
+            TomogramRow,
+            "The tomograms of each voxel spacing.",
+            f"{_RUN}/VoxelSpacing{{row.voxel_size:.3f}}/{{row.tomo_type}}.zarr",
+        ),
+        Table(
+            "features",
+            FeaturesRow,
+            "The feature maps of each tomogram.",
+            f"{_RUN}/VoxelSpacing{{row.voxel_size:.3f}}/{{row.tomo_type}}_{{row.feature_type}}_features.zarr",
+        ),
+        Table(
+            "picks",
+            PicksRow,
+            "The point annotations of each run.",
+            f"{_RUN}/Picks/{{row.user_id}}_{{row.session_id}}_{{row.object_name}}.json",
+        ),
+        Table(
+            "meshes",
+            MeshRow,
+            "The mesh annotations of each run.",
+            f"{_RUN}/Meshes/{{row.user_id}}_{{row.session_id}}_{{row.object_name}}.glb",
+        ),
+        Table(
+            "segmentations",
+            SegmentationRow,
+            "The binary and multilabel segmentations of each run.",
+            f"{_RUN}/Segmentations/{_STORE}{{row.suffix}}.zarr",
+        ),
+        Table(
+            "instance_segmentations",
+            InstanceSegmentationRow,
+            "The instance segmentations of each run.",
+            f"{_RUN}/InstanceSegmentations/{_STORE}.zarr",
+        ),
+        Table(
+            "panoptic_segmentations",
+            PanopticSegmentationRow,
+            "The panoptic segmentations of each run.",
+            f"{_RUN}/PanopticSegmentations/{_STORE}.zarr",
+        ),
+        Table("objects", ObjectRow, "The density maps of pickable objects.", "Objects/{row.name}.zarr"),
+    )
+}
+
+
+def table_named(name: str) -> Table:
+    """The table of that name.
+
+    Raises:
+        UsageError: `table-unknown`.
+    """
+    try:
+        return TABLES[name]
+    except KeyError:
+        raise UsageError("table-unknown", f"there is no table {name!r}; the tables are {', '.join(TABLES)}") from None
+
+
+# --- cells -----------------------------------------------------------------------------------------------
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+@lru_cache(maxsize=4096)
+def size_form(voxel_size: float) -> str:
+    """The form by which two voxel sizes are compared: `%.3f`."""
+    return f"{voxel_size:.3f}"
+
+
+@lru_cache(maxsize=4096)
+def parse_number(cell: str) -> float:
+    """A finite decimal number. Raises ValueError for anything else, `nan`, `1_0` and ` 1` included."""
+    if not _NUMBER.fullmatch(cell):
+        raise ValueError(cell)
+    number = float(cell)
+    if not math.isfinite(number):
+        raise ValueError(cell)
+    return number
+
+
+def parse_boolean(cell: str) -> bool:
+    """`true` or `false`; no other spelling, since other readers take `no` for true. Raises ValueError."""
+    if cell == "true":
+        return True
+    if cell == "false":
+        return False
+    raise ValueError(cell)
+
+
+def _cell(value: object, column: Column) -> str:
+    """The cell of a value. Raises ValueError where the value does not fit the column."""
+    if value is None and not column.is_key:
+        return ""
+    if column.data_type == "sc:Boolean" and isinstance(value, bool):
+        return "true" if value else "false"
+    if column.data_type == "sc:Float" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if math.isfinite(value):
+            return repr(float(value))
+    if column.data_type == "sc:Text" and isinstance(value, str) and "\0" not in value and (value or not column.is_key):
+        value.encode()
+        return value
+    raise ValueError(value)
+
+
+def cells_of(row: Row) -> dict[str, str]:
+    """The cells of a row by column.
+
+    Raises:
+        UsageError: `name-invalid`, for a value that has no cell: the wrong type, an empty key, NUL, a lone
+            surrogate, a number that is not finite.
+    """
+    cells = {}
+    for column in row.table.columns:
+        value = getattr(row, column.name)
+        try:
+            cells[column.name] = _cell(value, column)
+        except ValueError:
+            expected = {"sc:Text": "text", "sc:Float": "a finite number", "sc:Boolean": "a bool"}[column.data_type]
+            raise UsageError(
+                "name-invalid",
+                f"{value!r} cannot be written to column {column.name} of {row.table.file_name}; "
+                f"expected {expected}{' that is not empty' if column.is_key else ' or None'}",
+                column=column.name,
+            ) from None
+    return cells
+
+
+def encode_record(cells: Sequence[str]) -> bytes:
+    """One record of RFC 4180 CSV in UTF-8, line end included."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\r\n").writerow(cells)
+    return buffer.getvalue().encode()
+
+
+def encode_table(table: Table, rows: Iterator[Row] | Sequence[Row]) -> bytes:
+    """A whole CSV file with the table's own columns."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer.writerow(table.column_names)
+    writer.writerows(cells_of(row).values() for row in rows)
+    return buffer.getvalue().encode()

@@ -1,0 +1,120 @@
+"""Every rule about locations, URLs and names.
+
+A *location* is what a caller gives: a path, relative or with `~`, a pathlib object, or any fsspec URL. A
+*URL cell* is what a row of a table says. Both become absolute URLs here; a local file's is its plain
+absolute path.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+
+from copick_mlc.errors import DataError, UsageError
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
+_LOCAL = ("file://", "local://")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+#: Protocols that fsspec can only read.
+READ_ONLY_PROTOCOLS = frozenset({"http", "https", "zip", "tar", "libarchive", "github", "git", "data", "reference"})
+
+
+def normalise(location: str | os.PathLike[str]) -> str:
+    """The absolute URL of a location: any fsspec URL as it is, a local path absolute and without a scheme."""
+    text = os.fspath(location)
+    if "::" in text:
+        return text
+    for scheme in _LOCAL:
+        if text.startswith(scheme):
+            text = text[len(scheme) :]
+            break
+    else:
+        if _SCHEME.match(text):
+            return text.rstrip("/") if text.rstrip("/").partition("://")[2] else text
+    return os.path.abspath(os.path.expanduser(text))
+
+
+def is_absolute(cell: str) -> bool:
+    """Whether a URL cell stands by itself: it has a scheme or starts with a slash."""
+    return cell.startswith("/") or "::" in cell or _SCHEME.match(cell) is not None
+
+
+def is_local(url: str) -> bool:
+    """Whether a URL, or any link of a chained one, is on the local disk."""
+    links = url.split("::")
+    if len(links) == 1:
+        return url.startswith(_LOCAL) or not _SCHEME.match(url)
+    return any(link.startswith((*_LOCAL, "/")) for link in links)
+
+
+def _edit(url: str, change: str | None) -> str:
+    """The parent directory of a URL (`change` None), or the URL with `change` joined to it."""
+    links = url.split("::")
+    # Of a chained URL the first link with a path has the place; links before it only name a protocol.
+    at = next((i for i, link in enumerate(links) if "://" in link or link.startswith("/")), len(links) - 1)
+    scheme, separator, path = links[at].rpartition("://")
+    if change is None:
+        path = path.rstrip("/").rpartition("/")[0] or ("/" if path.startswith("/") else "")
+    elif path:
+        path = f"{path.rstrip('/')}/{change}"
+    else:
+        path = change
+    links[at] = f"{scheme}{separator}{path}"
+    return "::".join(links)
+
+
+def parent(url: str) -> str:
+    """The URL of the directory that holds `url`."""
+    return _edit(url, None)
+
+
+def join(base: str, relative: str) -> str:
+    """The URL of `relative` below `base`."""
+    return _edit(base, relative)
+
+
+def absolute(base: str, cell: str) -> str:
+    """The absolute URL of a URL cell.
+
+    Raises:
+        DataError: `url-outside`, where a relative cell climbs out of the base.
+    """
+    if is_absolute(cell):
+        return normalise(cell)
+    if ".." in cell and posixpath.normpath(cell).split("/")[0] == "..":
+        raise DataError("url-outside", f"the URL {cell!r} climbs out of the base URL {base!r}", column="url")
+    return join(base, cell)
+
+
+def relative(url: str, base: str) -> str | None:
+    """What comes after `base` in `url`, or None where `url` is not below `base`."""
+    prefix = base.rstrip("/") + "/"
+    return url[len(prefix) :] if url.startswith(prefix) and len(url) > len(prefix) else None
+
+
+def published(url: str) -> str:
+    """The form in which an absolute URL is written to a table or manifest: a local path as `file://` URL."""
+    return f"file://{url}" if url.startswith("/") else url
+
+
+def check_name(name: str, what: str) -> str:
+    """`name`, if it can be one segment of a path.
+
+    Raises:
+        UsageError: `name-invalid`.
+    """
+    if name in ("", ".", "..") or "/" in name or "\\" in name or _CONTROL.search(name):
+        raise UsageError(
+            "name-invalid",
+            f"{name!r} cannot be the name of {what}; a name is one path segment: not empty, not . or .., "
+            "without slashes, backslashes and control characters",
+        )
+    return name
+
+
+def size_in_url(url: str) -> float | None:
+    """The voxel size in Å that a portal URL names as `VoxelSpacing<size>`, or None."""
+    match = re.search(r"VoxelSpacing([0-9]+(?:\.[0-9]+)?)", url)
+    return float(match.group(1)) if match else None

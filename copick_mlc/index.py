@@ -1,0 +1,602 @@
+"""`CroissantIndex`: the manifest and tables of a project, pending changes, and the commit.
+
+State is a base, which is what was last read, and pending changes: rows put, keys removed. Opening reads
+metadata.json alone; a table is fetched when it is first touched, and a run's rows are parsed when someone
+asks for them. A commit applies the pending changes to what is on the storage by then, so rows that another
+process added meanwhile stay.
+
+This module and those below it need nothing but the standard library and fsspec.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from fsspec import AbstractFileSystem
+
+from copick_mlc import _manifest, _storage, _urls
+from copick_mlc._csv import Group, TableFile
+from copick_mlc._manifest import Manifest
+from copick_mlc._tables import (
+    TABLES,
+    FeaturesRow,
+    InstanceSegmentationRow,
+    Key,
+    MeshRow,
+    ObjectRow,
+    PanopticSegmentationRow,
+    PicksRow,
+    R,
+    Row,
+    RunRow,
+    SegmentationRow,
+    Table,
+    TomogramRow,
+    VoxelSpacingRow,
+    encode_table,
+    table_named,
+)
+from copick_mlc.errors import CroissantError, DataError, ReadOnlyError, UnknownRunError, UsageError
+
+__all__ = [
+    "CroissantIndex",
+    "FeaturesRow",
+    "InstanceSegmentationRow",
+    "MeshRow",
+    "ObjectRow",
+    "PanopticSegmentationRow",
+    "PicksRow",
+    "Row",
+    "RunRow",
+    "SegmentationRow",
+    "TomogramRow",
+    "VoxelSpacingRow",
+]
+
+# Another process replaces CSVs before the manifest that declares them. Between the two, a reader waits.
+_RETRIES = 5
+_RETRY_SECONDS = 0.05
+
+
+class _TableState:
+    """One table: the file that was read, the changes to it, and the groups as they are with the changes."""
+
+    def __init__(self, file: TableFile, sha256: str, signature: object) -> None:
+        self.file = file
+        self.sha256 = sha256
+        self.signature = signature
+        self.changes: dict[str, dict[Key, Row | None]] = {}
+        self._groups: dict[str, Group] = {}
+
+    def group(self, name: str) -> Group:
+        group = self._groups.get(name)
+        if group is None:
+            group = self.file.group(name)
+            for key, row in self.changes.get(name, {}).items():
+                self._apply(group, key, row)
+            self._groups[name] = group
+        return group
+
+    def change(self, name: str, key: Key, row: Row | None) -> None:
+        if row is not None and (missing := self.file.lacks(row)):
+            self.file = self.file.widened(missing)
+            self._groups.clear()
+        self._apply(self.group(name), key, row)
+        self.changes.setdefault(name, {})[key] = row
+
+    def _apply(self, group: Group, key: Key, row: Row | None) -> None:
+        if row is None:
+            group.rows.pop(key, None)
+            group.records.pop(key, None)
+        else:
+            group.records[key] = self.file.encode(row, group.records.get(key))
+            group.rows[key] = row
+
+    def names(self) -> list[str]:
+        """The groups that have rows, in file order."""
+        if not self.changes:
+            return list(self.file.groups)
+        names = dict.fromkeys([*self.file.groups, *self.changes])
+        return [name for name in names if name not in self.changes or self.group(name).rows]
+
+    def render(self) -> TableFile:
+        return self.file.replaced({name: self.group(name) for name in self.changes})
+
+    def discard(self) -> None:
+        for name in self.changes:
+            self._groups.pop(name, None)
+        self.changes = {}
+
+
+def assignments(mapping: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """The split of each run, from the runs of each split; a str is one run.
+
+    Raises:
+        UsageError: `option-invalid`, for an empty split name or a run in two splits.
+    """
+    splits: dict[str, str] = {}
+    for split, runs in mapping.items():
+        if not split:
+            raise UsageError("option-invalid", "a split needs a name; use clear_splits to take runs out of theirs")
+        for run in [runs] if isinstance(runs, str) else runs:
+            if splits.setdefault(run, split) != split:
+                raise UsageError("option-invalid", f"run {run!r} is in two splits, {splits[run]!r} and {split!r}")
+    return splits
+
+
+class CroissantIndex:
+    """The rows of a project, read from and written to its manifest and CSVs.
+
+    Tables are named as their record sets without `copick/`: `index.rows("picks", run="TS_001")`. Rows are
+    frozen dataclasses; change one with `dataclasses.replace` and `put`. An index may be used from many
+    threads.
+
+    Attributes:
+        url: Absolute URL of metadata.json.
+        static_fs_args: fsspec options for data at the base URL.
+        base_url: What relative URL cells are relative to: the override, `copick:baseUrl`, or the parent of the
+            manifest's directory.
+        deferred: Actions that wait for the next commit.
+    """
+
+    def __init__(
+        self,
+        croissant_url: str,
+        *,
+        base_url_override: str | None = None,
+        fs_args: Mapping[str, Any] | None = None,
+        static_fs_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.url = _urls.normalise(croissant_url)
+        self.static_fs_args = dict(static_fs_args or {})
+        self._fs_args = dict(fs_args or {})
+        self._override = _urls.normalise(base_url_override) if base_url_override else None
+        self._fs, self._path = _storage.open_location(self.url, self._fs_args)
+        self._lock = threading.RLock()
+        self._depth = 0
+        self.deferred: list[Callable[[], None]] = []
+        self._states: dict[str, _TableState] = {}
+        self._objects: dict[str, dict[str, Any]] = {}
+        raw = self._read_manifest()
+        self._take(raw, Manifest(raw, self.url))
+
+    @classmethod
+    def from_url(
+        cls,
+        croissant_url: str,
+        *,
+        base_url_override: str | None = None,
+        fs_args: dict[str, Any] | None = None,
+        static_fs_args: dict[str, Any] | None = None,
+    ) -> CroissantIndex:
+        """Open the manifest at `croissant_url`; no CSV is read yet.
+
+        Args:
+            croissant_url: Path or fsspec URL of a metadata.json.
+            base_url_override: What relative URL cells are relative to, in place of `copick:baseUrl`.
+            fs_args: fsspec options for metadata.json and the CSVs.
+            static_fs_args: fsspec options for the data.
+
+        Raises:
+            MissingError: `manifest-missing`.
+            DataError: `manifest-invalid`, `not-copick`.
+            StorageError: `storage-failed`.
+        """
+        return cls(
+            croissant_url,
+            base_url_override=base_url_override,
+            fs_args=fs_args,
+            static_fs_args=static_fs_args,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "croissant_url": self.url,
+            "base_url_override": self._override,
+            "fs_args": self._fs_args,
+            "static_fs_args": self.static_fs_args,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]  # a copy opens the project anew, with its own lock
+
+    # --- the manifest ------------------------------------------------------------------------------------
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """The JSON-LD document of metadata.json; not to be changed."""
+        return self._manifest.document
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """`copick:config`, with the pickable objects that were put and not yet committed."""
+        if not self._objects:
+            return self._manifest.config
+        objects = {item["name"]: item for item in self._manifest.config.get("pickable_objects") or []}
+        return {**self._manifest.config, "pickable_objects": list({**objects, **self._objects}.values())}
+
+    def _take(self, raw: bytes, manifest: Manifest) -> None:
+        self._raw, self._manifest = raw, manifest
+        declared = self._override or manifest.base_url
+        self.base_url = _urls.normalise(declared) if declared else _urls.parent(_urls.parent(self.url))
+        self._base: tuple[AbstractFileSystem, str] | None = None
+
+    def put_object(self, definition: Mapping[str, Any]) -> None:
+        """Add a pickable object to `copick:config`, or replace the one of that name. Commits, outside a batch."""
+        with self._lock, self._committed():
+            self._objects[definition["name"]] = dict(definition)
+
+    # --- URLs --------------------------------------------------------------------------------------------
+
+    def absolute_url(self, url: str) -> str:
+        """The absolute URL of a `url` cell.
+
+        Raises:
+            DataError: `url-outside`, for a relative cell that climbs out of the base; `url-local`, for one
+                that leads from a manifest on remote storage to the local disk.
+        """
+        absolute = _urls.absolute(self.base_url, url)
+        trusted = _urls.is_local(self.url) or (self._override is not None and not _urls.is_absolute(url))
+        if not trusted and _urls.is_local(absolute):
+            raise DataError(
+                "url-local",
+                f"the URL {url!r} leads to {absolute} on the local disk, but the manifest comes from "
+                f"{self.url}; give a base URL (croissant_base_url) if the data really is here",
+                path=self.url,
+                column="url",
+            )
+        return absolute
+
+    def resolve_url(self, url: str, **fs_args: Any) -> tuple[AbstractFileSystem, str]:
+        """The fsspec file system and path of a `url` cell.
+
+        Args:
+            url: The cell.
+            fs_args: fsspec options; they win over `static_fs_args`.
+
+        Raises:
+            DataError: `url-outside`, `url-local`.
+            StorageError: `storage-failed`.
+        """
+        absolute = self.absolute_url(url)
+        if fs_args or _urls.is_absolute(url):
+            return _storage.open_location(absolute, {**self.static_fs_args, **fs_args})
+        if self._base is None:
+            self._base = _storage.open_location(self.base_url, self.static_fs_args)
+        fs, path = self._base
+        return fs, f"{path.rstrip('/')}/{url}" if path else url
+
+    # --- rows --------------------------------------------------------------------------------------------
+
+    def groups(self, table: str) -> list[str]:
+        """The runs that have rows in `table`; for `runs` and `objects`, the names in it."""
+        with self._lock:
+            return self._state(table_named(table)).names()
+
+    def count(self, table: str) -> int:
+        """The number of rows of a table; no row is parsed unless there are pending changes."""
+        with self._lock:
+            state = self._state(table_named(table))
+            return state.render().count if state.changes else state.file.count
+
+    def rows(self, table: str, run: str | None = None) -> Iterator[Row]:
+        """The rows of a table, of one run or of all.
+
+        Args:
+            table: A table's name, as `picks`.
+            run: A run's name; in `runs` and `objects`, a row's own name.
+
+        Raises:
+            UsageError: `table-unknown`.
+            MissingError: `table-missing`.
+            DataError: a `table-` code, for what is wrong in the CSV.
+        """
+        declared = table_named(table)
+        for name in self.groups(table) if run is None else (run,):
+            with self._lock:
+                rows = list(self._state(declared).group(name).rows.values())
+            yield from rows
+
+    def rows_of(self, kind: type[R], run: str | None = None) -> Iterator[R]:
+        """As `rows`, of the table whose rows are of class `kind`."""
+        return self.rows(kind.table.name, run)  # type: ignore[return-value]  # a table holds rows of one class
+
+    def find(self, row: R) -> R | None:
+        """The row with the key of `row`, which needs only its key columns; None where there is none.
+
+        Raises:
+            MissingError, DataError: as `rows`.
+        """
+        with self._lock:
+            found = self._state(row.table).group(row.group).rows.get(row.key)
+        return found  # type: ignore[return-value]  # a table holds rows of one class
+
+    def put(self, row: Row) -> None:
+        """Add a row, or replace the row with its key. Commits, outside a batch.
+
+        Raises:
+            UsageError: `name-invalid`, for a value that cannot be a cell.
+            ReadOnlyError: `read-only`.
+            StorageError: `storage-failed`; the index is then as before.
+        """
+        with self._lock, self._committed():
+            self._state(row.table).change(row.group, row.key, row)
+
+    def remove(self, row: Row) -> None:
+        """Remove the row with the key of `row`, if there is one. Commits, outside a batch.
+
+        Raises:
+            ReadOnlyError: `read-only`.
+            StorageError: `storage-failed`; the index is then as before.
+        """
+        with self._lock, self._committed():
+            state = self._state(row.table)
+            if row.key in state.group(row.group).rows:
+                state.change(row.group, row.key, None)
+
+    # --- splits ------------------------------------------------------------------------------------------
+
+    def get_split(self, run_name: str) -> str | None:
+        """The split of a run; None where it has none, or where there is no such run."""
+        row = self.find(RunRow(run_name))
+        return row.split if row else None
+
+    def set_split(self, run_name: str, split: str | None) -> None:
+        """Assign a run to a split; None or an empty string takes it out of its split. Commits, outside a batch.
+
+        Raises:
+            UnknownRunError: `run-unknown`.
+            UsageError, ReadOnlyError, StorageError: as `put`.
+        """
+        row = self.find(RunRow(run_name))
+        if row is None:
+            raise UnknownRunError("run-unknown", f"there is no run {run_name!r} in this project", path=self.url)
+        self.put(RunRow(row.name, row.portal_run_id, split or None))
+
+    def splits(self) -> dict[str, list[str]]:
+        """The sorted run names of each split."""
+        splits: dict[str, list[str]] = {}
+        for row in self.rows_of(RunRow):
+            if row.split:
+                splits.setdefault(row.split, []).append(row.name)
+        return {split: sorted(names) for split, names in splits.items()}
+
+    def set_splits(self, mapping: Mapping[str, Iterable[str]], *, clear_existing: bool = False) -> None:
+        """Assign runs to splits, in one commit, all or none.
+
+        Args:
+            mapping: Run names by split; a str is one name.
+            clear_existing: Whether runs that are not mentioned lose their split.
+
+        Raises:
+            UnknownRunError: `run-unknown`.
+            UsageError: `option-invalid`, for an empty split name or a run in two splits.
+            ReadOnlyError, StorageError: as `put`.
+        """
+        wanted: dict[str, str | None] = dict(assignments(mapping))
+        runs = set(self.groups("runs"))
+        self._check_runs(wanted, runs)
+        if clear_existing:
+            wanted = {**dict.fromkeys(sorted(runs)), **wanted}
+        with self.batch():
+            for run, split in wanted.items():
+                if self.get_split(run) != split:
+                    self.set_split(run, split)
+
+    def clear_splits(self, runs: Iterable[str] | None = None) -> None:
+        """Take runs, or all runs, out of their splits, in one commit, all or none.
+
+        Raises:
+            UnknownRunError: `run-unknown`.
+            ReadOnlyError, StorageError: as `put`.
+        """
+        known = self.groups("runs")
+        names = known if runs is None else list(runs)
+        self._check_runs(names, set(known))
+        with self.batch():
+            for name in names:
+                if self.get_split(name) is not None:
+                    self.set_split(name, None)
+
+    def _check_runs(self, names: Iterable[str], known: set[str]) -> None:
+        unknown = sorted(set(names) - known)
+        if unknown:
+            raise UnknownRunError("run-unknown", f"no such runs in this project: {', '.join(unknown)}", path=self.url)
+
+    # --- batch, commit, reload ---------------------------------------------------------------------------
+
+    @contextmanager
+    def batch(self) -> Iterator[CroissantIndex]:
+        """Defer the commit to the end of the block; blocks nest, and the outermost commits.
+
+        If the block raises, what was done in it until then is committed, and the exception goes on.
+        """
+        with self._lock:
+            self._depth += 1
+        try:
+            yield self
+        except BaseException as error:
+            try:
+                self._leave_batch()
+            except CroissantError as commit_error:
+                raise error from commit_error
+            raise
+        self._leave_batch()
+
+    def _leave_batch(self) -> None:
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0:
+                self.commit()
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Call `action` once the pending changes are committed: now, where there are none."""
+        with self._lock:
+            if self.pending:
+                self.deferred.append(action)
+                return
+        action()
+
+    @property
+    def pending(self) -> bool:
+        """Whether there are changes that are not committed."""
+        return bool(self._objects) or any(state.changes for state in self._states.values())
+
+    def write_reason(self) -> str | None:
+        """Why the manifest cannot be written, or None where nothing speaks against it."""
+        return _storage.write_reason(self._fs, self._directory)
+
+    def commit(self) -> None:
+        """Write the pending changes: the CSVs they are in, then metadata.json.
+
+        Rows and manifest entries that others wrote since are kept; where both wrote one key, this commit wins.
+
+        Raises:
+            ReadOnlyError: `read-only`.
+            StorageError: `storage-failed`. The pending changes are then dropped: memory is as it was before them.
+            DataError: where what others wrote since cannot be read.
+        """
+        with self._lock:
+            if not self.pending:
+                return
+            try:
+                self._commit()
+            except BaseException:
+                self._discard()
+                raise
+            actions, self.deferred = self.deferred, []
+        for action in actions:
+            action()
+
+    def reload(self) -> None:
+        """Read metadata.json and the tables in use anew. Pending changes are dropped: commit them before.
+
+        If that fails, everything stays as it was.
+
+        Raises:
+            MissingError, DataError, StorageError: as `from_url` and `rows`.
+        """
+        with self._lock:
+            new = CroissantIndex(**self.__getstate__())
+            for name, state in self._states.items():
+                new._adopt(state)
+                new._state(TABLES[name])
+            self._take(new._raw, new._manifest)
+            self._states, self._objects, self.deferred = new._states, {}, []
+
+    @property
+    def _directory(self) -> str:
+        return self._path.rpartition("/")[0]
+
+    def _file_path(self, table: Table) -> str:
+        return f"{self._directory}/{table.file_name}" if self._directory else table.file_name
+
+    def _read_manifest(self) -> bytes:
+        return _storage.read(self._fs, self._path, "manifest-missing", "a Croissant metadata.json")
+
+    @contextmanager
+    def _committed(self) -> Iterator[None]:
+        """Commit after one change, unless in a batch. Nothing changes where nothing can be written."""
+        if reason := self.write_reason():
+            raise ReadOnlyError("read-only", f"the manifest cannot be written: {reason}", path=self.url)
+        yield
+        if self._depth == 0:
+            self.commit()
+
+    def _state(self, table: Table) -> _TableState:
+        """The state of a table, fetched and checked when it is first asked for."""
+        state = self._states.get(table.name)
+        if state is None:
+            state = self._states[table.name] = self._fetch(table)
+        return state
+
+    def _fetch(self, table: Table) -> _TableState:
+        for attempt in range(_RETRIES):
+            if not self._manifest.declares(table):
+                return _TableState(TableFile(table, self._file_path(table), encode_table(table, [])), "", None)
+            path = self._file_path(table)
+            signature = _storage.signature(self._fs, path)
+            data = _storage.read(
+                self._fs, path, "table-missing", f"the table {table.name}, which the manifest declares"
+            )
+            checksum = hashlib.sha256(data).hexdigest()
+            declared = self._manifest.sha256(table)
+            if declared in (None, checksum):
+                return _TableState(TableFile(table, path, data), checksum, signature)
+            if not self._refresh_manifest():
+                time.sleep(_RETRY_SECONDS * attempt)
+        raise DataError(
+            "table-checksum",
+            f"the file's sha256 is {checksum}, the manifest declares {declared}; the file was changed without its "
+            "manifest, or one of the two is from another version of the project",
+            path=path,
+        )
+
+    def _refresh_manifest(self) -> bool:
+        """Take over a manifest that others wrote, and forget the tables they changed. True if there was one."""
+        raw = self._read_manifest()
+        if raw == self._raw:
+            return False
+        self._take(raw, Manifest(raw, self.url))
+        for name, state in list(self._states.items()):
+            if (self._manifest.sha256(TABLES[name]) or "") != state.sha256:
+                self._rebase(name)
+        return True
+
+    def _rebase(self, name: str) -> None:
+        """Put the pending changes of a table on what is on the storage now."""
+        old = self._states[name]
+        if not old.changes:
+            del self._states[name]
+            return
+        new = self._fetch(TABLES[name])
+        for group, changes in old.changes.items():
+            for key, row in changes.items():
+                new.change(group, key, row)
+        self._states[name] = new
+
+    def _adopt(self, state: _TableState) -> None:
+        """Take over what another index read of a table, if the storage still has just that."""
+        table = state.file.table
+        current = _storage.signature(self._fs, self._file_path(table))
+        if state.sha256 == self._manifest.sha256(table) and current is not None and current == state.signature:
+            self._states[table.name] = _TableState(state.file, state.sha256, state.signature)
+
+    def _commit(self) -> None:
+        self._refresh_manifest()
+        for name, state in list(self._states.items()):
+            if state.changes and _storage.signature(self._fs, self._file_path(TABLES[name])) != state.signature:
+                self._rebase(name)
+        files = {name: state.render() for name, state in self._states.items() if state.changes}
+        checksums = {name: hashlib.sha256(file.data).hexdigest() for name, file in files.items()}
+        document = _manifest.patch(
+            self._manifest.document,
+            checksums=checksums,
+            filled=[name for name, file in files.items() if file.count],
+            splits=self._split_names() if "runs" in files else None,
+            config=self.config if self._objects else None,
+        )
+        raw = _manifest.dump(document)
+        manifest = Manifest(raw, self.url)
+        paths = {name: self._file_path(TABLES[name]) for name in files}
+        _storage.write(self._fs, [*((paths[name], file.data) for name, file in files.items()), (self._path, raw)])
+        self._take(raw, manifest)
+        self._objects = {}
+        for name, file in files.items():
+            state = self._states[name]
+            state.file, state.sha256, state.changes = file, checksums[name], {}
+            state.signature = _storage.signature(self._fs, paths[name])
+
+    def _split_names(self) -> list[str]:
+        return [row.split for row in self.rows_of(RunRow) if row.split]
+
+    def _discard(self) -> None:
+        for state in self._states.values():
+            state.discard()
+        self._objects = {}
+        self.deferred = []
