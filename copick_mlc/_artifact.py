@@ -1,0 +1,233 @@
+"""What all artifacts share: an identity, a row in the index, a place where their data is.
+
+An artifact's identity is the key of its row. Its data is read from where the row's URL says, in both
+modes, and written to the canonical place below the root's target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fsspec import AbstractFileSystem
+from zarr.storage import FSStore
+
+from copick_mlc import _storage
+from copick_mlc._tables import Row
+from copick_mlc._zarr import create_store, has_content, open_store
+from copick_mlc.errors import MissingError, ReadOnlyError
+
+if TYPE_CHECKING:
+    from copick_mlc.root import CopickRootMLC
+
+T = TypeVar("T", bound="Artifact")
+
+
+class Artifact:
+    """Mixin of the classes whose instances have a row with a URL.
+
+    Attributes:
+        read_only: True for what is published and not in the overlay.
+        identity: A row with the artifact's key.
+    """
+
+    read_only: bool
+    identity: Row
+
+    @property
+    def _project(self) -> CopickRootMLC:
+        raise NotImplementedError
+
+    @property
+    def _indexed(self) -> bool:
+        """Whether the artifact's row, not the overlay's directory, says where its data is."""
+        return self.read_only or self._project.target.indexed
+
+    def _place(self) -> tuple[AbstractFileSystem, str]:
+        """Where the data is, or would be written if there is none.
+
+        Raises:
+            MissingError: `data-missing`, where the row has no URL.
+            DataError: `url-outside`, `url-local`.
+        """
+        if self._indexed:
+            row = self._project.index.find(self.identity)
+            if row is not None:
+                url = getattr(row, "url", None)
+                if not url:
+                    raise MissingError("data-missing", f"the row {row.key} of {row.table.file_name} has no url")
+                return self._project.index.resolve_url(url)
+        return self._project.target.place(self.identity)
+
+    @property
+    def path(self) -> str:
+        """Path of the data in `fs`."""
+        return self._place()[1]
+
+    @property
+    def fs(self) -> AbstractFileSystem:
+        """File system of the data."""
+        return self._place()[0]
+
+    def _check_mutable(self) -> None:
+        """Raise ReadOnlyError unless this artifact can be changed."""
+        if self.read_only:
+            raise ReadOnlyError(
+                "read-only",
+                f"{self.identity.key} of {self.identity.table.name} is published and this project is opened with an "
+                "overlay; make one of your own, with another user_id or session_id, and it goes to the overlay",
+            )
+        self._project.target.check()
+
+    def _read(self) -> bytes:
+        """The bytes of the data, a file.
+
+        Raises:
+            MissingError, StorageError: `data-missing`, `storage-failed`.
+        """
+        fs, path = self._place()
+        key = self.identity.key
+        return _storage.read(fs, path, "data-missing", f"the file of {key} in {self.identity.table.file_name}")
+
+    def _exists(self) -> bool:
+        """Whether there is a row, or in an overlay data, of this artifact."""
+        if self._indexed:
+            return self._project.index.find(self.identity) is not None
+        fs, path = self._place()
+        return bool(fs.exists(path))
+
+    def delete(self) -> None:
+        """Remove the row, then the data, then this object from the lists it is in.
+
+        Raises:
+            ReadOnlyError: `read-only`.
+        """
+        self._check_mutable()
+        super().delete()  # type: ignore[misc]  # copick's class is next in the order of resolution
+
+    def _delete_data(self) -> None:
+        self._project.target.delete([self.identity])
+
+
+class Volume(Artifact):
+    """Mixin of the artifacts that are zarr stores."""
+
+    _replacing = False
+
+    @property
+    def _is_new(self) -> bool:
+        """Whether `zarr()` makes a store: there is no row and no data yet."""
+        return not self.read_only and not self._exists()
+
+    def zarr(self) -> FSStore:
+        """The OME-Zarr store, made if this artifact is new.
+
+        The store can be written to, unless its data is published or lies outside the project.
+
+        Raises:
+            MissingError: `data-missing`, where there is a row but no data.
+            ReadOnlyError: `read-only`, where a new store cannot be made.
+        """
+        target = self._project.target
+        if self._replacing:
+            return open_store(*target.place(self.identity), writable=True)
+        if self._is_new:
+            store = create_store(*target.claim(self.identity))
+            target.record(self.identity)
+            return store
+        fs, path = self._place()
+        if not fs.exists(path):
+            key = self.identity.key
+            raise MissingError("data-missing", f"there is no zarr store; {key} names it", path=path)
+        own = target.place(self.identity)
+        if self.read_only or target.read_only_reason() or not _storage.is_same((fs, path), own):
+            return open_store(fs, path, writable=False)
+        return open_store(*own, writable=True)
+
+    def numpy(self, *args: Any, **kwargs: Any) -> Any:
+        """As copick's: the volume, or a part of it, as an array. Reading makes no store.
+
+        Raises:
+            MissingError: `data-missing`, where nothing was written yet.
+            StorageError, OSError: where a chunk cannot be read.
+        """
+        if self._is_new or not has_content(self.zarr()):
+            raise MissingError("data-missing", f"nothing was written to {self.identity.key} yet", path=self.path)
+        return super().numpy(*args, **kwargs)  # type: ignore[misc]  # copick's class is next in the order
+
+    @contextmanager
+    def _replaced(self) -> Iterator[None]:
+        """Write a whole new volume: `zarr()` is the canonical store meanwhile, and its row follows."""
+        self._check_mutable()
+        target = self._project.target
+        target.claim(self.identity)
+        self._replacing = True
+        try:
+            yield
+        finally:
+            self._replacing = False
+        target.record(self.identity)
+
+    @contextmanager
+    def _modified(self) -> Iterator[None]:
+        """Write a part of the volume: data that lies elsewhere is copied to the canonical store before."""
+        self._check_mutable()
+        target = self._project.target
+        source = self.zarr()
+        fs, path = target.claim(self.identity)
+        if not _storage.is_same((source.fs, source.path), (fs, path)):
+            copy = open_store(fs, path, writable=True)
+            copy.clear()
+            copy.update({key: source[key] for key in source})
+        with self._replaced():
+            yield
+
+
+class LazyMeta:
+    """Mixin of the classes whose copick metadata is made when someone asks for it.
+
+    Making pydantic models is most of the cost of a walk over a project; most walks need only names.
+    """
+
+    _meta: Any = None
+
+    def _make_meta(self) -> Any:
+        raise NotImplementedError
+
+    @property
+    def meta(self) -> Any:
+        """copick's metadata object."""
+        if self._meta is None:
+            self._meta = self._make_meta()
+        return self._meta
+
+    @meta.setter
+    def meta(self, value: Any) -> None:
+        self._meta = value
+
+
+def shadowed(published: list[T], overlay: list[T]) -> list[T]:
+    """Published artifacts and those of the overlay; of two with the same key, the overlay's."""
+    keys = {artifact.identity.key for artifact in overlay}
+    return [artifact for artifact in published if artifact.identity.key not in keys] + overlay
+
+
+@contextmanager
+def no_ghost(owner: Any, name: str) -> Iterator[None]:
+    """Take out of the list `owner.name` what a failing block appended; copick's `new_*` append first and store then."""
+    before = getattr(owner, name)
+    length = None if before is None else len(before)
+    try:
+        yield
+    except BaseException:
+        after = getattr(owner, name)
+        if after is not None:
+            del after[length or 0 if after is before else len(after) - 1 :]
+        raise
+
+
+def forget(cached: list[Any] | None, entity: Any) -> None:
+    """Take an entity out of a list that may not have been asked for yet."""
+    if cached is not None and entity in cached:
+        cached.remove(entity)

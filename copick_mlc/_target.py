@@ -1,0 +1,165 @@
+"""Where a root writes: the base URL and its manifest in Mode A, the overlay in Mode B.
+
+Creating writes data first and then its row; deleting removes the row first and then data. So the index
+never names what does not exist, also when a batch defers the rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import posixpath
+from collections.abc import Iterable
+from typing import Any
+
+from fsspec import AbstractFileSystem
+
+from copick_mlc import _storage, _urls
+from copick_mlc._tables import Row
+from copick_mlc.errors import ReadOnlyError
+from copick_mlc.index import CroissantIndex
+
+
+@dataclasses.dataclass
+class _Removal:
+    """The removal of data, which waits for the commit that removes its row."""
+
+    fs: AbstractFileSystem
+    path: str
+    done: bool = False
+
+    def __call__(self) -> None:
+        if not self.done:
+            self.done = True
+            _storage.remove(self.fs, self.path)
+
+    def touches(self, path: str) -> bool:
+        return f"{path}/".startswith(f"{self.path}/") or f"{self.path}/".startswith(f"{path}/")
+
+
+class Target:
+    """The place a root writes to.
+
+    Attributes:
+        index: The project's index.
+        fs: The file system written to.
+        path: The directory in it below which artifacts are kept.
+        indexed: Whether artifacts have rows: true in Mode A, false in an overlay.
+    """
+
+    def __init__(self, index: CroissantIndex, fs: AbstractFileSystem, path: str, *, indexed: bool) -> None:
+        self.index = index
+        self.fs = fs
+        self.path = path.rstrip("/")
+        self.indexed = indexed
+
+    def read_only_reason(self) -> str | None:
+        """Why nothing can be written here, or None where nothing speaks against it."""
+        if not self.indexed:
+            path = self.path
+            while _storage.is_local(self.fs) and not self.fs.exists(path) and posixpath.dirname(path) != path:
+                path = posixpath.dirname(path)  # the overlay is made when first written to
+            reason = _storage.write_reason(self.fs, path)
+            return reason and f"overlay_root {self.path} cannot be written: {reason}"
+        base, url = self.index.base_url, self.index.url
+        if reason := _storage.write_reason(self.fs, self.path):
+            return f"the base URL {base} cannot be written: {reason}"
+        if reason := self.index.write_reason():
+            return f"the manifest {url} cannot be written: {reason}"
+        return None
+
+    def check(self) -> None:
+        """Raise unless this place can be written.
+
+        Raises:
+            ReadOnlyError: `read-only`.
+        """
+        if reason := self.read_only_reason():
+            advice = "open the project with overlay_root set to a directory of yours, and writes go there"
+            raise ReadOnlyError("read-only", f"{reason}; {advice}", path=self.index.url)
+
+    def place(self, row: Row) -> tuple[AbstractFileSystem, str]:
+        """Where the artifact of `row` is kept.
+
+        Raises:
+            UsageError: `name-invalid`, where a name in the key cannot be part of a path.
+        """
+        for column in row.table.columns[: row.table.key_count]:
+            if column.data_type == "sc:Text":
+                _urls.check_name(getattr(row, column.name), f"{column.name} in {row.table.name}")
+        return self.fs, f"{self.path}/{row.canonical_url}"
+
+    def claim(self, row: Row) -> tuple[AbstractFileSystem, str]:
+        """As `place`, and safe to write to: no removal is waiting for what lies there.
+
+        Raises:
+            ReadOnlyError, UsageError: as `check` and `place`.
+            StorageError: `storage-failed`.
+        """
+        self.check()
+        fs, path = self.place(row)
+        for action in self.index.deferred:
+            if isinstance(action, _Removal) and action.touches(path):
+                action()
+        return fs, path
+
+    def write_file(self, row: Row, data: bytes, **columns: Any) -> None:
+        """Keep a file, then its row with these columns.
+
+        Raises:
+            ReadOnlyError, UsageError, StorageError: as `claim`.
+        """
+        fs, path = self.claim(row)
+        _storage.write(fs, [(path, data)])
+        self.record(row, **columns)
+
+    def record(self, row: Row, **columns: Any) -> None:
+        """Put the row of an artifact that was written. Columns that are not named keep their values."""
+        if self.indexed:
+            known = self.index.find(row)
+            url = {"url": row.canonical_url} if row.table.has_url else {}
+            new: Row = dataclasses.replace(known or row, **url, **columns)  # type: ignore[type-var]
+            if new != known:
+                self.index.put(new)
+
+    def delete(self, rows: Iterable[Row], directory: Row | None = None) -> None:
+        """Remove rows, then their data, and then the directory that the key of `directory` names.
+
+        Data outside the project, and data that another row of the run names too, is left alone.
+
+        Raises:
+            ReadOnlyError, UsageError, StorageError: as `claim`.
+        """
+        self.check()
+        rows = list(rows)
+        removals = [_Removal(*self.place(directory))] if directory is not None else []
+        if not self.indexed:
+            removals = [_Removal(*self.place(row)) for row in rows if row.table.has_url] + removals
+        with self.index.batch():
+            if self.indexed:
+                removals = [removal for row in rows for removal in self._removals(row)] + removals
+                for row in rows:
+                    self.index.remove(row)
+            for removal in removals:
+                self.index.after_commit(removal)
+
+    def _removals(self, row: Row) -> list[_Removal]:
+        known = self.index.find(row)
+        url = getattr(known, "url", None)
+        if known is None or not url:
+            return []
+        absolute = self.index.absolute_url(url)
+        inside = _urls.relative(
+            posixpath.normpath(absolute) if absolute.startswith("/") else absolute, self.index.base_url
+        )
+        shared = any(
+            other != known and getattr(other, "url", None) == url
+            for other in self.index.rows(known.table.name, known.group)
+        )
+        if inside is None or shared or inside.split("/")[0] == "Croissant":
+            return []
+        fs, path = self.index.resolve_url(url)
+        is_store = known.table.canonical.endswith(".zarr")
+        # A row could name a directory of the project; only what looks like its own kind of data goes.
+        if is_store != bool(fs.isdir(path)) or (is_store and not path.endswith(".zarr")):
+            return []
+        return [_Removal(fs, path)]

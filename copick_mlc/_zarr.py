@@ -1,0 +1,37 @@
+"""How zarr stores are opened: nested chunks, and an I/O error is an error, not a block of zeros."""
+
+from __future__ import annotations
+
+import zarr
+from fsspec import AbstractFileSystem
+from zarr.storage import FSStore, contains_array, contains_group
+
+
+def open_store(fs: AbstractFileSystem, path: str, *, writable: bool) -> FSStore:
+    """The zarr store at `path`. Nothing is created.
+
+    Args:
+        fs: The file system; a local one must make directories by itself if the store is to be written.
+        path: The directory of the store.
+        writable: Whether the store may be written to.
+    """
+    return FSStore(
+        path,
+        fs=fs,
+        mode="w" if writable else "r",
+        dimension_separator="/",
+        # zarr takes any of these exceptions for an absent chunk, and an absent chunk for zeros.
+        exceptions=(KeyError, FileNotFoundError),
+    )
+
+
+def create_store(fs: AbstractFileSystem, path: str) -> FSStore:
+    """A new zarr store with an empty root group, so that it exists on object stores too."""
+    store = open_store(fs, path, writable=True)
+    zarr.group(store=store)
+    return store
+
+
+def has_content(store: FSStore) -> bool:
+    """Whether there is a group or an array in the store; `zarr.open` would put a group into one without."""
+    return bool(contains_group(store) or contains_array(store))

@@ -1,0 +1,100 @@
+"""`CopickMeshMLC`: the mesh that somebody made of one object in one run."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from typing import TYPE_CHECKING, Any
+
+from copick.impl.overlay import CopickMeshOverlay
+from copick.models import CopickMeshMeta
+
+from copick_mlc._artifact import Artifact, LazyMeta, forget
+from copick_mlc.errors import DataError
+from copick_mlc.index import MeshRow
+
+if TYPE_CHECKING:
+    from copick_mlc.root import CopickRootMLC
+    from copick_mlc.run import CopickRunMLC
+
+
+class CopickMeshMLC(LazyMeta, Artifact, CopickMeshOverlay):
+    """A mesh, a binary glTF file with one row in `meshes`. trimesh is imported when a mesh is read or written."""
+
+    run: CopickRunMLC
+    identity: MeshRow
+
+    def __init__(
+        self,
+        run: CopickRunMLC,
+        meta: CopickMeshMeta | None = None,
+        mesh: Any = None,
+        read_only: bool = False,
+        *,
+        identity: MeshRow | None = None,
+    ) -> None:
+        """Made with copick's `meta`, or with the row that is its `identity`."""
+        super().__init__(run, meta, mesh, read_only)
+        self.identity = identity or MeshRow(
+            run.name, self.meta.user_id, self.meta.session_id, self.meta.pickable_object_name
+        )
+
+    def _make_meta(self) -> CopickMeshMeta:
+        return CopickMeshMeta(
+            pickable_object_name=self.identity.object_name,
+            user_id=self.identity.user_id,
+            session_id=self.identity.session_id,
+        )
+
+    @property
+    def _project(self) -> CopickRootMLC:
+        return self.run.root
+
+    @property
+    def pickable_object_name(self) -> str:
+        return self.identity.object_name
+
+    @property
+    def user_id(self) -> str:
+        return self.identity.user_id
+
+    @property
+    def session_id(self) -> str:
+        return self.identity.session_id
+
+    @property
+    def directory(self) -> str:
+        """Path of the directory that holds the file, with a slash at its end."""
+        return self.path.rpartition("/")[0] + "/"
+
+    def _load(self) -> Any:
+        import trimesh
+
+        data = self._read()
+        try:
+            return trimesh.load(io.BytesIO(data), file_type="glb")
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise DataError("data-invalid", f"not a binary glTF file: {error!r}", path=self.path) from error
+
+    def store(self) -> None:
+        """Write the mesh, replacing the file as a whole, and put the row.
+
+        Raises:
+            ReadOnlyError, StorageError: `read-only`, `storage-failed`.
+        """
+        self._check_mutable()
+        super().store()
+
+    def _store(self) -> None:
+        data = self.mesh.export(file_type="glb")  # reads the mesh first, where nobody has set one
+        self._project.target.write_file(self.identity, data, sha256=hashlib.sha256(data).hexdigest())
+
+    def delete(self) -> None:
+        """Delete the row, then the file.
+
+        Raises:
+            ReadOnlyError: `read-only`.
+        """
+        self._check_mutable()
+        self._delete_data()
+        forget(self.run._meshes, self)

@@ -1,0 +1,64 @@
+"""Open a project: `from_croissant` and `from_file`."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from copick_mlc import _storage, _urls
+from copick_mlc.config import CopickConfigMLCroissant
+from copick_mlc.root import CopickRootMLC, read_config
+
+
+def from_croissant(
+    croissant_url: str | os.PathLike[str],
+    overlay_root: str | os.PathLike[str] | None = None,
+    croissant_base_url: str | os.PathLike[str] | None = None,
+    overlay_fs_args: dict[str, Any] | None = None,
+    croissant_fs_args: dict[str, Any] | None = None,
+    static_fs_args: dict[str, Any] | None = None,
+    output_path: str | os.PathLike[str] | None = None,
+) -> CopickRootMLC:
+    """Open the project of a Croissant manifest. The signature is that of `copick.from_croissant`.
+
+    Args:
+        croissant_url: Path or fsspec URL of metadata.json.
+        overlay_root: Where writes go, in Mode B. Without it, Mode A: writes go to the base URL.
+        croissant_base_url: What relative URLs are relative to, in place of `copick:baseUrl`.
+        overlay_fs_args: fsspec options for the overlay.
+        croissant_fs_args: fsspec options for metadata.json and the CSVs.
+        static_fs_args: fsspec options for the data at the base URL.
+        output_path: Where to save the configuration, to be opened with `from_file`.
+
+    Raises:
+        MissingError, DataError, StorageError: as `CroissantIndex.from_url`.
+    """
+    config = CopickConfigMLCroissant(
+        pickable_objects=[],
+        croissant_url=croissant_url,
+        croissant_base_url=croissant_base_url,
+        overlay_root=overlay_root,
+        overlay_fs_args=overlay_fs_args or {},
+        croissant_fs_args=croissant_fs_args or {},
+        static_fs_args=static_fs_args or {},
+    )
+    root = CopickRootMLC(config)
+    if output_path is not None:
+        text = json.dumps(root.config.model_dump(mode="json"), indent=4)
+        _storage.write(*_local_file(output_path, text.encode()))
+    return root
+
+
+def from_file(path: str | os.PathLike[str]) -> CopickRootMLC:
+    """Open the project that a copick configuration file with `config_type` `mlcroissant` names.
+
+    Raises:
+        MissingError, DataError: `config-invalid`, and as `from_croissant`.
+    """
+    return CopickRootMLC(read_config(path))
+
+
+def _local_file(path: str | os.PathLike[str], data: bytes) -> tuple[Any, list[tuple[str, bytes]]]:
+    fs, where = _storage.open_location(_urls.normalise(path))
+    return fs, [(where, data)]

@@ -1,0 +1,215 @@
+"""`CopickPicksMLC`: the points that somebody picked of one object in one run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from copick.impl.overlay import CopickPicksOverlay
+from copick.models import CopickLocation, CopickPicksFile, CopickPoint
+
+from copick_mlc._artifact import Artifact, LazyMeta, forget
+from copick_mlc._urls import size_in_url
+from copick_mlc.errors import DataError
+from copick_mlc.index import PicksRow
+
+if TYPE_CHECKING:
+    from copick_mlc.root import CopickRootMLC
+    from copick_mlc.run import CopickRunMLC
+
+
+class CopickPicksMLC(LazyMeta, Artifact, CopickPicksOverlay):
+    """A set of picks, a file with one row in `picks`.
+
+    The file is copick's JSON, or the NDJSON of the CryoET Data Portal, whose points in voxels are given in Å.
+    Object, user and session are those of the row, whatever the file says.
+    """
+
+    run: CopickRunMLC
+    identity: PicksRow
+
+    def __init__(
+        self,
+        run: CopickRunMLC,
+        file: CopickPicksFile | None = None,
+        read_only: bool = False,
+        *,
+        identity: PicksRow | None = None,
+    ) -> None:
+        """Made with copick's `file`, or with the row that is its `identity`."""
+        super().__init__(run, file, read_only)
+        self._loaded = bool(file is not None and file.points)
+        self.identity = identity or PicksRow(
+            run.name, self.meta.user_id, self.meta.session_id, self.meta.pickable_object_name
+        )
+
+    def _make_meta(self) -> CopickPicksFile:
+        return CopickPicksFile(**self._names())
+
+    def _names(self) -> dict[str, Any]:
+        return {
+            "pickable_object_name": self.identity.object_name,
+            "user_id": self.identity.user_id,
+            "session_id": self.identity.session_id,
+            "run_name": self.identity.run,
+        }
+
+    @property
+    def _project(self) -> CopickRootMLC:
+        return self.run.root
+
+    @property
+    def pickable_object_name(self) -> str:
+        return self.identity.object_name
+
+    @property
+    def user_id(self) -> str:
+        return self.identity.user_id
+
+    @property
+    def session_id(self) -> str:
+        return self.identity.session_id
+
+    @property
+    def directory(self) -> str:
+        """Path of the directory that holds the file, with a slash at its end."""
+        return self.path.rpartition("/")[0] + "/"
+
+    @property
+    def points(self) -> list[CopickPoint]:
+        """The points, locations in Å; read when first asked for.
+
+        Raises:
+            MissingError, DataError, StorageError: `data-missing`, `data-invalid`, `storage-failed`.
+        """
+        if not self._loaded and self._exists():
+            self.load()
+        points: list[CopickPoint] = self.meta.points
+        return points
+
+    @points.setter
+    def points(self, value: list[CopickPoint]) -> None:
+        self.meta.points = value
+        self._loaded = True
+
+    def _load(self) -> CopickPicksFile:
+        row = self._project.index.find(self.identity) if self._indexed else None
+        file = parse_picks(self._read(), row or self.identity, self.path)
+        for name, value in self._names().items():
+            setattr(file, name, value)
+        if file.points is None:
+            file.points = []
+        self._loaded = True
+        return file
+
+    def store(self) -> None:
+        """Write the points, replacing the file as a whole, and put the row.
+
+        Raises:
+            ReadOnlyError, StorageError: `read-only`, `storage-failed`.
+        """
+        self._check_mutable()
+        if not self._loaded and self._exists():
+            self.load()  # nobody touched the points; what is stored is what was there
+        super().store()
+
+    def _store(self) -> None:
+        data = dump_picks(self.meta)
+        columns: dict[str, Any] = {"sha256": hashlib.sha256(data).hexdigest()}
+        if self.meta.voxel_spacing is not None:
+            columns["voxel_size"] = float(self.meta.voxel_spacing)
+        self._project.target.write_file(self.identity, data, **columns)
+        self._loaded = True
+
+    def delete(self) -> None:
+        """Delete the row, then the file.
+
+        Raises:
+            ReadOnlyError: `read-only`.
+        """
+        self._check_mutable()
+        self._delete_data()
+        forget(self.run._picks, self)
+
+
+def dump_picks(file: CopickPicksFile) -> bytes:
+    """copick's JSON of a set of picks, in UTF-8."""
+    text: str = file.model_dump_json(indent=4)
+    # pydantic is ten times as fast as json, but writes numbers that are not finite as null.
+    expected = (file.voxel_spacing is None) + (file.run_name is None)
+    if text.count("null") > expected:
+        text = json.dumps(file.model_dump(), indent=4)
+    return text.encode()
+
+
+def parse_picks(data: bytes, row: PicksRow, path: str) -> CopickPicksFile:
+    """The picks in the bytes of a file: copick's JSON, or the portal's NDJSON.
+
+    Args:
+        data: The bytes.
+        row: The row of the picks; NDJSON needs its voxel size, or one in its URL.
+        path: Where the file lies, for messages.
+
+    Raises:
+        DataError: `data-invalid`.
+    """
+    if path.endswith(".ndjson") or _is_ndjson(data):
+        return _parse_ndjson(data, row, path)
+    try:
+        return CopickPicksFile.model_validate_json(data)
+    except ValueError as error:
+        raise DataError("data-invalid", f"not a picks file of copick: {error}", path=path) from error
+
+
+def _is_ndjson(data: bytes) -> bool:
+    """Whether the first line is a whole JSON object with a location."""
+    first = data.lstrip().partition(b"\n")[0]
+    if b'"location"' not in first:
+        return False
+    try:
+        point = json.loads(first)
+    except ValueError:
+        return False
+    return isinstance(point, dict) and "location" in point
+
+
+def _parse_ndjson(data: bytes, row: PicksRow, path: str) -> CopickPicksFile:
+    size = row.voxel_size or size_in_url(row.url or path)
+    if size is None:
+        raise DataError(
+            "data-invalid",
+            f"the points are in voxels, but picks.csv has no voxel_size for {row.key} and its URL no VoxelSpacing",
+            path=path,
+            column="voxel_size",
+        )
+    points = []
+    trust_orientation = False
+    for number, line in enumerate(data.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            point = json.loads(line)
+            location = CopickLocation(**{axis: point["location"][axis] * size for axis in "xyz"})
+            fields: dict[str, Any] = {}
+            if point.get("xyz_rotation_matrix") is not None:
+                trust_orientation = True
+                fields["transformation_"] = [[*axis, 0.0] for axis in point["xyz_rotation_matrix"]] + [
+                    [0.0, 0.0, 0.0, 1.0]
+                ]
+            if point.get("instance_id") is not None:
+                fields["instance_id"] = point["instance_id"]
+            points.append(CopickPoint(location=location, **fields))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                "data-invalid", f"not a point of the portal's NDJSON: {error!r}", path=path, line=number
+            ) from error
+    return CopickPicksFile(
+        pickable_object_name=row.object_name,
+        user_id=row.user_id,
+        session_id=row.session_id,
+        run_name=row.run,
+        voxel_spacing=size,
+        points=points,
+        trust_orientation=trust_orientation,
+    )

@@ -1,0 +1,378 @@
+"""`CopickRootMLC`: a project, opened through its Croissant manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from copick.models import CopickRoot, CopickRunMeta, PickableObject
+from fsspec import AbstractFileSystem
+
+from copick_mlc import _layout, _storage, _urls
+from copick_mlc._target import Target
+from copick_mlc.config import CopickConfigMLCroissant
+from copick_mlc.errors import CroissantError, DataError, MissingError, ReadOnlyError, UsageError
+from copick_mlc.index import CroissantIndex, ObjectRow, RunRow, VoxelSpacingRow
+from copick_mlc.object import CopickObjectMLC
+from copick_mlc.run import CopickRunMLC
+
+_MERGED = ("name", "description", "version", "user_id", "session_id")
+
+
+class CopickRootMLC(CopickRoot):
+    """A copick project read from a Croissant manifest.
+
+    Mode A, without `overlay_root`: writes go to the base URL, and the manifest follows. Mode B, with it: writes go
+    to the overlay, manifest and base stay as they are, and an artifact of the overlay stands for the published one
+    with the same key.
+
+    Attributes:
+        config: The user's configuration, completed from the manifest.
+        index: The rows of the project.
+        target: Where writes go.
+        fs_overlay: The file system that is written to, in either mode.
+    """
+
+    config: CopickConfigMLCroissant
+
+    def __init__(self, config: CopickConfigMLCroissant) -> None:
+        """Open the project that `config` names; only metadata.json is read.
+
+        Raises:
+            MissingError, DataError, StorageError: as `CroissantIndex.from_url`.
+        """
+        self._given = config.model_copy(deep=True)
+        self.index = CroissantIndex.from_url(
+            config.croissant_url,
+            base_url_override=config.croissant_base_url,
+            fs_args=config.croissant_fs_args,
+            static_fs_args=config.static_fs_args,
+        )
+        # copick would make runs of its own base class from config.runs; here they select among the project's.
+        self._selected = config.runs
+        config.runs = None
+        super().__init__(config)
+        config.runs = self._selected
+        self._runs_by_name: dict[str, CopickRunMLC] = {}
+        self._take_over()
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> CopickRootMLC:
+        """Open the project that a copick configuration file (JSON, not the manifest) names.
+
+        Raises:
+            MissingError, DataError: `config-invalid`, and as the constructor.
+        """
+        return cls(read_config(path))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._given,)
+
+    def _take_over(self) -> None:
+        """Complete the configuration from the manifest and say where writes go."""
+        manifest, given = self.index.config, self._given
+        for name in _MERGED:
+            explicit = getattr(given, name) if name in given.model_fields_set else None
+            if explicit is None and manifest.get(name) is not None:
+                setattr(self.config, name, manifest[name])
+        known = {definition.name for definition in given.pickable_objects}
+        try:
+            published = [PickableObject(**item) for item in manifest.get("pickable_objects") or []]
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                "manifest-invalid", f"copick:config.pickable_objects: {error}", path=self.index.url
+            ) from error
+        self.config.pickable_objects = [
+            *given.model_copy(deep=True).pickable_objects,
+            *(definition for definition in published if definition.name not in known),
+        ]
+        self.target = self._open_target()
+        self.fs_overlay: AbstractFileSystem = self.target.fs
+
+    def _open_target(self) -> Target:
+        root = self.config.overlay_root
+        url = _urls.normalise(root) if root else self.index.base_url
+        options = dict((self.config.overlay_fs_args if root else self.index.static_fs_args) or {})
+        if not _urls.is_local(url) and root:
+            from copick.util.reconnecting_fs import ReconnectingFileSystem
+
+            fs = ReconnectingFileSystem(url, options)
+            return Target(self.index, fs, fs._strip_protocol(url), indexed=False)
+        if _urls.is_local(url) and "::" not in url:
+            options["auto_mkdir"] = True  # zarr makes a directory for each chunk
+        fs, path = _storage.open_location(url, options)
+        return Target(self.index, fs, path, indexed=not root)
+
+    # --- where -------------------------------------------------------------------------------------------
+
+    @property
+    def mode(self) -> str:
+        """`A`: writes go to the base URL and its manifest. `B`: writes go to the overlay."""
+        return "A" if self.target.indexed else "B"
+
+    @property
+    def overlay_base_url(self) -> str | None:
+        """Path of the overlay in `fs_overlay`; None in Mode A."""
+        return None if self.target.indexed else self.target.path
+
+    @property
+    def overlay(self) -> tuple[AbstractFileSystem, str]:
+        """File system and path of what is written to."""
+        return self.target.fs, self.target.path
+
+    @property
+    def static_is_overlay(self) -> bool:
+        """Whether writes go to the base URL: always in Mode A, in Mode B where the overlay is at the base URL."""
+        root = self.config.overlay_root
+        return not root or _urls.normalise(root) == self.index.base_url
+
+    def check_manifest(self) -> None:
+        """Raise ReadOnlyError unless the manifest can be written, which it cannot in Mode B."""
+        if not self.target.indexed:
+            raise ReadOnlyError(
+                "read-only",
+                "the manifest is never written in Mode B; open the project without overlay_root to change it",
+                path=self.index.url,
+            )
+        self.target.check()
+
+    def ensure(self, row: RunRow | VoxelSpacingRow, create: bool) -> bool:
+        """Whether the run or voxel spacing of `row` exists; with `create`, make it if it does not.
+
+        Raises:
+            UsageError: `name-invalid`, for a new name that is not one path segment.
+            ReadOnlyError: `read-only`.
+        """
+        if self.index.find(row) is not None:
+            return True
+        fs, path = self.target.place(row)
+        if not self.target.indexed and fs.exists(path):
+            return True
+        if create:
+            self.target.claim(row)
+            if not self.target.indexed:
+                _storage.write(fs, [(f"{path}/.meta", b"meta")])  # as copick marks a directory of an overlay
+            elif _storage.is_local(fs):
+                fs.makedirs(path, exist_ok=True)
+            self.target.record(row)
+        return create
+
+    # --- runs --------------------------------------------------------------------------------------------
+
+    def _run_factory(self) -> tuple[type[CopickRunMLC], type[CopickRunMeta]]:
+        return CopickRunMLC, CopickRunMeta
+
+    def _run(self, name: str) -> CopickRunMLC:
+        run = self._runs_by_name.get(name)
+        if run is None:
+            run = self._runs_by_name[name] = CopickRunMLC(self, CopickRunMeta(name=name))
+        return run
+
+    def query(self) -> list[CopickRunMLC]:
+        """The runs, sorted by name: those of the manifest and, in Mode B, of the overlay.
+
+        `config.runs`, where given, selects among them.
+        """
+        names = set(self.index.groups("runs"))
+        if not self.target.indexed:
+            names.update(_layout.runs(*self.overlay))
+        if self._selected is not None:
+            names.intersection_update(self._selected)
+        return [self._run(name) for name in sorted(names)]
+
+    def get_run(self, name: str, **kwargs: Any) -> CopickRunMLC | None:
+        """The run of that name, or None."""
+        if self._selected is not None and name not in self._selected:
+            return None
+        try:
+            exists = self.ensure(RunRow(name), create=False)
+        except UsageError:  # no run can have such a name
+            return None
+        return self._run(name) if exists else None
+
+    def new_run(self, name: str, exist_ok: bool = False, **kwargs: Any) -> CopickRunMLC:
+        """Make a run.
+
+        Raises:
+            ValueError: where there is one of that name, unless `exist_ok`.
+            UsageError: `name-invalid`, for a name that is not one path segment.
+            ReadOnlyError: `read-only`.
+        """
+        known = self.get_run(name)
+        if known is not None:
+            if exist_ok:
+                return known
+            raise UsageError("exists", f"there is a run {name!r} already; give exist_ok=True to get it")
+        self.ensure(RunRow(name), create=True)
+        run = self._run(name)
+        if self._selected is not None:
+            self._selected.append(name)
+        if self._runs is not None:
+            self._runs.append(run)
+        return run
+
+    def delete_run(self, name: str) -> None:
+        """Delete the run of that name, if there is one, and everything in it, in one commit.
+
+        Raises:
+            ReadOnlyError: `read-only`; also where the run is published.
+        """
+        run = self.get_run(name)
+        if run is not None:
+            run.delete()
+
+    def forget_run(self, run: CopickRunMLC) -> None:
+        """Take a deleted run out of the lists."""
+        self._runs_by_name.pop(run.name, None)
+        if self._runs is not None and run in self._runs:
+            self._runs.remove(run)
+
+    # --- objects -----------------------------------------------------------------------------------------
+
+    def _object_factory(self) -> tuple[type[CopickObjectMLC], type[PickableObject]]:
+        return CopickObjectMLC, PickableObject
+
+    def _query_objects(self) -> None:
+        published: set[str] = set()
+        if not self.target.indexed:
+            published = {row.name for row in self.index.rows_of(ObjectRow)}
+            published -= {row.name for row in _layout.objects(*self.overlay)}
+        self._objects = [
+            CopickObjectMLC(self, definition, read_only=definition.name in published)
+            for definition in self.config.pickable_objects
+        ]
+
+    def new_object(self, name: str, *args: Any, **kwargs: Any) -> CopickObjectMLC:
+        """Define a pickable object, or with `exist_ok` change one; in Mode A also in the manifest.
+
+        Takes the arguments of copick's `new_object`.
+
+        Raises:
+            ValueError: for a definition copick does not allow, or a name that is taken.
+            ReadOnlyError: `read-only`, in Mode A.
+        """
+        if self.target.indexed:
+            self.target.check()
+        before = [definition.model_copy(deep=True) for definition in self.config.pickable_objects]
+        made: CopickObjectMLC = super().new_object(name, *args, **kwargs)
+        if self.target.indexed:
+            try:
+                self.index.put_object(made.meta.model_dump(mode="json"))
+            except CroissantError:
+                self.config.pickable_objects = before
+                self._objects = None
+                raise
+        return made
+
+    # --- batch, sync, refresh ----------------------------------------------------------------------------
+
+    @contextmanager
+    def batch(self) -> Iterator[CopickRootMLC]:
+        """Defer the commit of changes to the end of the block; blocks nest, and the outermost commits.
+
+        If the block raises, what was done in it until then is committed, and the exception goes on.
+
+        Raises:
+            StorageError: `storage-failed`. The rows of the block are then dropped from memory too.
+        """
+        try:
+            with self.index.batch():
+                yield self
+        except CroissantError:
+            self._invalidate_all_caches()
+            raise
+
+    def sync(self) -> None:
+        """Commit what a batch has deferred so far.
+
+        Raises:
+            ReadOnlyError, StorageError: as `CroissantIndex.commit`.
+        """
+        self.index.commit()
+
+    def refresh(self) -> None:
+        """Commit what is pending, read the project anew, and forget all that was listed.
+
+        Raises:
+            MissingError, DataError, StorageError: the old state then stands.
+        """
+        self.index.commit()
+        self.index.reload()
+        self._take_over()
+        self._invalidate_all_caches()
+
+    def _invalidate_all_caches(self) -> None:
+        for run in self._runs_by_name.values():
+            run._invalidate_caches()
+        self._runs_by_name = {}
+        self._runs = None
+        self._objects = None
+
+    def reconnect(self) -> None:
+        """Connect to the overlay's storage anew, and forget all that was listed."""
+        reconnect = getattr(self.fs_overlay, "_reconnect", None)
+        if reconnect is not None:
+            reconnect()
+        self._invalidate_all_caches()
+
+    # --- splits ------------------------------------------------------------------------------------------
+
+    @property
+    def splits(self) -> dict[str, list[str]]:
+        """The sorted run names of each machine-learning split."""
+        return self.index.splits()
+
+    def get_runs_in_split(self, split_name: str) -> list[CopickRunMLC]:
+        """The runs assigned to a split."""
+        runs = (self.get_run(name) for name in self.splits.get(split_name, []))
+        return [run for run in runs if run is not None]
+
+    def set_splits(self, mapping: Mapping[str, Iterable[str]], *, clear_existing: bool = False) -> None:
+        """Assign runs to splits, in one commit, all or none.
+
+        Args:
+            mapping: Run names by split; a str is one name.
+            clear_existing: Whether runs that are not mentioned lose their split.
+
+        Raises:
+            UnknownRunError: `run-unknown`.
+            UsageError: `option-invalid`, for an empty split name or a run in two splits.
+            ReadOnlyError: `read-only`, always in Mode B.
+        """
+        self.check_manifest()
+        self.index.set_splits(mapping, clear_existing=clear_existing)
+
+    def clear_splits(self, runs: Iterable[str] | None = None) -> None:
+        """Take runs, or all runs, out of their splits, in one commit, all or none.
+
+        Raises:
+            UnknownRunError: `run-unknown`.
+            ReadOnlyError: `read-only`, always in Mode B.
+        """
+        self.check_manifest()
+        names = [runs] if isinstance(runs, str) else runs
+        self.index.clear_splits(names)
+
+
+def read_config(path: str | os.PathLike[str]) -> CopickConfigMLCroissant:
+    """The configuration in a JSON file.
+
+    Raises:
+        MissingError, DataError: `config-invalid`.
+    """
+    where = os.path.expanduser(os.fspath(path))
+    try:
+        with open(where, encoding="utf-8") as file:
+            values = json.load(file)
+        if not isinstance(values, dict) or values.get("config_type", "mlcroissant") != "mlcroissant":
+            raise DataError("config-invalid", "expected a JSON object with config_type mlcroissant", path=where)
+        return CopickConfigMLCroissant(**values)
+    except FileNotFoundError as error:
+        raise MissingError("config-invalid", "there is no such configuration file", path=where) from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, CroissantError):
+            raise
+        raise DataError("config-invalid", f"not a copick configuration: {error}", path=where) from error

@@ -1,0 +1,162 @@
+"""`CopickTomogramMLC`: a tomogram and its feature maps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from copick.impl.overlay import CopickTomogramOverlay
+from copick.models import CopickFeaturesMeta, CopickTomogramMeta
+from fsspec import AbstractFileSystem
+
+from copick_mlc import _layout
+from copick_mlc._artifact import LazyMeta, Volume, forget, no_ghost, shadowed
+from copick_mlc.features import CopickFeaturesMLC
+from copick_mlc.index import FeaturesRow, TomogramRow
+
+if TYPE_CHECKING:
+    from copick_mlc.root import CopickRootMLC
+    from copick_mlc.voxel_spacing import CopickVoxelSpacingMLC
+
+
+class CopickTomogramMLC(LazyMeta, Volume, CopickTomogramOverlay):
+    """A tomogram, an OME-Zarr store with one row in `tomograms`."""
+
+    voxel_spacing: CopickVoxelSpacingMLC
+    identity: TomogramRow
+
+    def __init__(
+        self,
+        voxel_spacing: CopickVoxelSpacingMLC,
+        meta: CopickTomogramMeta | None = None,
+        read_only: bool = False,
+        *,
+        identity: TomogramRow | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Made with copick's `meta`, or with the row that is its `identity`."""
+        super().__init__(voxel_spacing, meta, read_only, **kwargs)
+        self.identity = identity or TomogramRow(
+            voxel_spacing.run.name, voxel_spacing.identity.voxel_size, self.meta.tomo_type
+        )
+
+    def _make_meta(self) -> CopickTomogramMeta:
+        return CopickTomogramMeta(tomo_type=self.identity.tomo_type)
+
+    @property
+    def _project(self) -> CopickRootMLC:
+        return self.voxel_spacing.run.root
+
+    @property
+    def tomo_type(self) -> str:
+        return self.identity.tomo_type
+
+    @property
+    def static_path(self) -> str | None:
+        """Absolute URL of the published tomogram; None where no row names one."""
+        row = self._project.index.find(self.identity)
+        return self._project.index.absolute_url(row.url) if row and row.url else None
+
+    @property
+    def overlay_path(self) -> str:
+        """Path of the tomogram where this root writes, in `fs_overlay`."""
+        return self._project.target.place(self.identity)[1]
+
+    @property
+    def fs_overlay(self) -> AbstractFileSystem:
+        return self._project.fs_overlay
+
+    @property
+    def static_is_overlay(self) -> bool:
+        return self._project.static_is_overlay
+
+    # --- features ----------------------------------------------------------------------------------------
+
+    def _feature_factory(self) -> tuple[type[CopickFeaturesMLC], type[CopickFeaturesMeta]]:
+        return CopickFeaturesMLC, CopickFeaturesMeta
+
+    def _published_features(self, read_only: bool) -> list[CopickFeaturesMLC]:
+        key = self.identity.key
+        return [
+            CopickFeaturesMLC(self, read_only=read_only, identity=row)
+            for row in self._project.index.rows_of(FeaturesRow, self.identity.run)
+            if row.key[:3] == key
+        ]
+
+    def _query_static_features(self) -> list[CopickFeaturesMLC]:
+        return [] if self._project.target.indexed else self._published_features(read_only=True)
+
+    def _query_overlay_features(self) -> list[CopickFeaturesMLC]:
+        if self._project.target.indexed:
+            return self._published_features(read_only=False)
+        rows = _layout.features(*self._project.overlay, self.identity)
+        return [CopickFeaturesMLC(self, identity=row) for row in rows]
+
+    def query_features(self) -> list[CopickFeaturesMLC]:
+        """The published feature maps and those of the overlay, each key once."""
+        return shadowed(self._query_static_features(), self._query_overlay_features())
+
+    def new_features(self, feature_type: str, exist_ok: bool = False, **kwargs: Any) -> CopickFeaturesMLC:
+        """Make a feature map of this tomogram, an empty zarr store.
+
+        Raises:
+            ValueError: where there is one of that type, unless `exist_ok`.
+            ReadOnlyError: `read-only`.
+        """
+        with no_ghost(self, "_features"):
+            return super().new_features(feature_type, exist_ok, **kwargs)
+
+    def delete_features(self) -> None:
+        """Delete all feature maps of this tomogram.
+
+        Raises:
+            ReadOnlyError: `read-only`.
+        """
+        with self._project.batch():
+            for features in list(self.features):
+                features.delete()
+
+    # --- data --------------------------------------------------------------------------------------------
+
+    def from_numpy(self, data: np.ndarray, levels: int = 3, dtype: Any = np.float32) -> None:
+        """Write the tomogram as a multiscale OME-Zarr volume.
+
+        Args:
+            data: Array of shape (Z, Y, X).
+            levels: Number of pyramid levels.
+            dtype: Data type of the levels.
+
+        Raises:
+            ReadOnlyError: `read-only`.
+        """
+        with self._replaced():
+            super().from_numpy(data, levels, dtype)
+
+    def set_region(
+        self,
+        data: np.ndarray,
+        zarr_group: str = "0",
+        x: slice = slice(None),
+        y: slice = slice(None),
+        z: slice = slice(None),
+    ) -> None:
+        """Write `data` of shape (z, y, x) into a part of the level `zarr_group`.
+
+        Raises:
+            ReadOnlyError: `read-only`.
+        """
+        with self._modified():
+            super().set_region(data, zarr_group, x, y, z)
+
+    def delete(self) -> None:
+        """Delete the tomogram and its feature maps, in one commit.
+
+        Raises:
+            ReadOnlyError: `read-only`; also where one of the feature maps is published.
+        """
+        self._check_mutable()
+        for features in self.features:
+            features._check_mutable()
+        self._project.target.delete([self.identity, *(features.identity for features in self.features)])
+        self._features = []
+        forget(self.voxel_spacing._tomograms, self)

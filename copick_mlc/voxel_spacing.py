@@ -1,0 +1,137 @@
+"""`CopickVoxelSpacingMLC`: the tomograms of one voxel size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from copick.impl.overlay import CopickVoxelSpacingOverlay
+from copick.models import CopickTomogramMeta, CopickVoxelSpacingMeta
+from fsspec import AbstractFileSystem
+
+from copick_mlc import _layout, _urls
+from copick_mlc._artifact import forget, no_ghost, shadowed
+from copick_mlc.errors import ReadOnlyError
+from copick_mlc.index import FeaturesRow, Row, TomogramRow, VoxelSpacingRow
+from copick_mlc.tomogram import CopickTomogramMLC
+
+if TYPE_CHECKING:
+    from copick_mlc.root import CopickRootMLC
+    from copick_mlc.run import CopickRunMLC
+
+
+class CopickVoxelSpacingMLC(CopickVoxelSpacingOverlay):
+    """A voxel spacing, one row in `voxel_spacings`. Two are the same when their `%.3f` forms are."""
+
+    run: CopickRunMLC
+
+    def __init__(self, run: CopickRunMLC, meta: CopickVoxelSpacingMeta, config: Any = None) -> None:
+        super().__init__(run, meta, config)
+        self.identity = VoxelSpacingRow(run.name, meta.voxel_size)
+
+    @property
+    def _project(self) -> CopickRootMLC:
+        return self.run.root
+
+    @property
+    def static_path(self) -> str:
+        """Absolute URL of the directory copick would keep this voxel spacing in, below the base URL."""
+        return _urls.join(self._project.index.base_url, self.identity.canonical_url)
+
+    @property
+    def overlay_path(self) -> str:
+        """Path of the directory where this root writes, in `fs_overlay`."""
+        return self._project.target.place(self.identity)[1]
+
+    @property
+    def fs_overlay(self) -> AbstractFileSystem:
+        return self._project.fs_overlay
+
+    @property
+    def static_is_overlay(self) -> bool:
+        return self._project.static_is_overlay
+
+    @property
+    def _is_published(self) -> bool:
+        return not self._project.target.indexed and self._project.index.find(self.identity) is not None
+
+    # --- tomograms ---------------------------------------------------------------------------------------
+
+    def _tomogram_factory(self) -> tuple[type[CopickTomogramMLC], type[CopickTomogramMeta]]:
+        return CopickTomogramMLC, CopickTomogramMeta
+
+    def _published_tomograms(self, read_only: bool) -> list[CopickTomogramMLC]:
+        key = self.identity.key
+        return [
+            CopickTomogramMLC(self, read_only=read_only, identity=row)
+            for row in self._project.index.rows_of(TomogramRow, self.run.name)
+            if row.key[:2] == key
+        ]
+
+    def _query_static_tomograms(self) -> list[CopickTomogramMLC]:
+        return [] if self._project.target.indexed else self._published_tomograms(read_only=True)
+
+    def _query_overlay_tomograms(self) -> list[CopickTomogramMLC]:
+        if self._project.target.indexed:
+            return self._published_tomograms(read_only=False)
+        rows = _layout.tomograms(*self._project.overlay, self.identity)
+        return [CopickTomogramMLC(self, identity=row) for row in rows]
+
+    def query_tomograms(self) -> list[CopickTomogramMLC]:
+        """The published tomograms and those of the overlay, each key once."""
+        return shadowed(self._query_static_tomograms(), self._query_overlay_tomograms())
+
+    def get_tomograms(self, tomo_type: str | None = None, **kwargs: Any) -> list[CopickTomogramMLC]:
+        """The tomograms of a type; without a type, all."""
+        if tomo_type is None:
+            return list(self.tomograms)
+        return super().get_tomograms(tomo_type, **kwargs)
+
+    def new_tomogram(self, tomo_type: str, exist_ok: bool = False, **kwargs: Any) -> CopickTomogramMLC:
+        """Make a tomogram, an empty zarr store.
+
+        Raises:
+            ValueError: where there is one of that type, unless `exist_ok`.
+            ReadOnlyError: `read-only`.
+        """
+        with no_ghost(self, "_tomograms"):
+            return super().new_tomogram(tomo_type, exist_ok, **kwargs)
+
+    def delete_tomograms(self, tomo_type: str | None = None) -> None:
+        """Delete the tomograms of a type, or all, with their feature maps, in one commit.
+
+        Raises:
+            ReadOnlyError: `read-only`.
+        """
+        with self._project.batch():
+            for tomogram in self.get_tomograms(tomo_type):
+                tomogram.delete()
+
+    # --- existence ---------------------------------------------------------------------------------------
+
+    def ensure(self, create: bool = False) -> bool:
+        """Whether this voxel spacing exists; with `create`, make it if it does not.
+
+        Raises:
+            ReadOnlyError: `read-only`.
+        """
+        return self._project.ensure(self.identity, create)
+
+    def delete(self) -> None:
+        """Delete the voxel spacing, its tomograms and their feature maps, in one commit.
+
+        Raises:
+            ReadOnlyError: `read-only`; also where it, or something in it, is published.
+        """
+        project, key = self._project, self.identity.key
+        project.target.check()
+        if self._is_published:
+            raise ReadOnlyError(
+                "read-only", f"the voxel spacing {key} is published; only what is in the overlay can be deleted"
+            )
+        rows: list[Row] = [self.identity]
+        if project.target.indexed:
+            for kind in (TomogramRow, FeaturesRow):
+                rows += [row for row in project.index.rows_of(kind, self.run.name) if row.key[:2] == key]
+        project.target.delete(rows, self.identity)
+        self._tomograms = []
+        forget(self.run._voxel_spacings, self)
