@@ -28,6 +28,7 @@ from copick_mlc._tables import (
 )
 
 S = TypeVar("S", PicksRow, MeshRow)
+K = TypeVar("K", bound=Row)
 
 _SPACING = "VoxelSpacing"
 _FEATURES = "_features.zarr"
@@ -63,35 +64,30 @@ def spacings_in(names: list[str], run: str) -> list[VoxelSpacingRow]:
 
 def tomograms(fs: AbstractFileSystem, root: str, spacing: VoxelSpacingRow) -> list[TomogramRow]:
     """The tomograms of a voxel spacing."""
-    return tomograms_in(_stores(fs, f"{root}/{spacing.canonical_url}"), spacing)
+    return tomograms_in(stores(fs, root, spacing), spacing)
 
 
 def features(fs: AbstractFileSystem, root: str, tomogram: TomogramRow) -> list[FeaturesRow]:
     """The feature maps of a tomogram."""
-    spacing = VoxelSpacingRow(tomogram.run, tomogram.voxel_size)
-    return features_in(_stores(fs, f"{root}/{spacing.canonical_url}"), tomogram)
+    return features_in(stores(fs, root, VoxelSpacingRow(tomogram.run, tomogram.voxel_size)), tomogram)
 
 
-def spacing_contents(
-    fs: AbstractFileSystem, root: str, spacing: VoxelSpacingRow
-) -> tuple[list[TomogramRow], list[FeaturesRow]]:
-    """The tomograms of a voxel spacing and all their feature maps, by one listing."""
-    stores = _stores(fs, f"{root}/{spacing.canonical_url}")
-    found = tomograms_in(stores, spacing)
-    return found, [row for tomogram in found for row in features_in(stores, tomogram)]
+def stores(fs: AbstractFileSystem, root: str, spacing: VoxelSpacingRow) -> list[str]:
+    """Names of the stores of a voxel spacing, tomograms and feature maps."""
+    return _stores(fs, f"{root}/{spacing.canonical_url}")
 
 
-def tomograms_in(stores: list[str], spacing: VoxelSpacingRow) -> list[TomogramRow]:
+def tomograms_in(names: list[str], spacing: VoxelSpacingRow) -> list[TomogramRow]:
     """The tomograms among the names of a voxel spacing's stores. As in copick, "features" names no tomogram."""
-    types = (name.removesuffix(".zarr") for name in stores)
+    types = (name.removesuffix(".zarr") for name in names)
     return [TomogramRow(spacing.run, spacing.voxel_size, name) for name in types if name and "features" not in name]
 
 
-def features_in(stores: list[str], tomogram: TomogramRow) -> list[FeaturesRow]:
+def features_in(names: list[str], tomogram: TomogramRow) -> list[FeaturesRow]:
     """The feature maps of a tomogram among the names of its voxel spacing's stores."""
     prefix = f"{tomogram.tomo_type}_"
     types = (
-        n.removeprefix(prefix).removesuffix(_FEATURES) for n in stores if n.startswith(prefix) and n.endswith(_FEATURES)
+        n.removeprefix(prefix).removesuffix(_FEATURES) for n in names if n.startswith(prefix) and n.endswith(_FEATURES)
     )
     return [FeaturesRow(tomogram.run, tomogram.voxel_size, tomogram.tomo_type, name) for name in types if name]
 
@@ -126,8 +122,15 @@ def panoptic_segmentations(fs: AbstractFileSystem, root: str, run: str) -> list[
 
 
 def objects(fs: AbstractFileSystem, root: str) -> list[ObjectRow]:
-    """The density maps of objects."""
-    return [ObjectRow(name.removesuffix(".zarr")) for name in _stores(fs, f"{root}/Objects")]
+    """The density maps of objects; not the empty directories that copick makes when it looks for one."""
+    directory = f"{root}/Objects"
+    names = [name for name in _stores(fs, directory) if is_store(fs, f"{directory}/{name}")]
+    return [ObjectRow(name.removesuffix(".zarr")) for name in names]
+
+
+def is_store(fs: AbstractFileSystem, path: str) -> bool:
+    """Whether a directory is a zarr store, of version 2 or 3."""
+    return any(fs.exists(f"{path}/{name}") for name in (".zgroup", ".zarray", "zarr.json"))
 
 
 def filaments(fs: AbstractFileSystem, root: str, run: str) -> int:
@@ -143,14 +146,11 @@ def _stores(fs: AbstractFileSystem, directory: str) -> list[str]:
 
 def _files(fs: AbstractFileSystem, directory: str, suffix: str, run: str, make: type[S]) -> list[S]:
     rows = []
-    for name in list_directory(fs, directory):
-        parts = name.removesuffix(suffix).split("_", 2)
-        if name.endswith(suffix) and len(parts) == 3 and all(parts):
-            rows.append(make(run, *parts))
+    for file in list_directory(fs, directory):
+        names = file.removesuffix(suffix).split("_", 2)
+        if file.endswith(suffix) and len(names) == 3 and all(names):
+            rows.append(make(run, names[0], names[1], names[2]))
     return rows
-
-
-K = TypeVar("K", bound=Row)
 
 
 def _segmentations(

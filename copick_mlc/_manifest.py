@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from copick_mlc._tables import TABLES, Table
+from copick_mlc._tables import TABLES, Column, Table
 from copick_mlc.errors import DataError
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 SPLITS_ID = "copick/splits"
+
+#: The properties of the dataset that the format owns.
+OWN_PROPERTIES = ("@context", "@type", "conformsTo", "copick:baseUrl", "copick:config", "distribution", "recordSet")
 
 _CROISSANT_TERMS = (
     "annotation arrayShape citeAs column containedIn equivalentProperty excludes extract field fileProperty "
@@ -163,6 +166,7 @@ def patch(
     filled: Iterable[str],
     splits: Iterable[str] | None,
     config: Mapping[str, Any] | None = None,
+    columns: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, Any]:
     """A copy of `document` that says what was written.
 
@@ -172,6 +176,7 @@ def patch(
         filled: Those of these tables that have rows.
         splits: The split names that runs have, in the order of runs.csv; None leaves splits as they are.
         config: The new `copick:config`; None leaves it as it is.
+        columns: The columns that these CSVs have, by table name; None says that they have all.
     """
     result = copy.deepcopy(dict(document))
     for key in ("distribution", "recordSet"):
@@ -180,32 +185,79 @@ def patch(
     if config is not None:
         result["copick:config"] = dict(config)
     filled = set(filled)
+    prefix = _siblings_prefix(result["distribution"])
     for name, checksum in checksums.items():
         table = TABLES[name]
-        _declare_file(result["distribution"], table, checksum)
-        _declare_record_set(result["recordSet"], table, name in filled or name == "runs")
+        _declare_file(result["distribution"], table, checksum, prefix)
+        present = table.column_names if columns is None else columns[name]
+        _declare_record_set(result["recordSet"], record_set(table, present), name in filled or name == "runs")
     if splits is not None:
         _declare_splits(result["recordSet"], list(dict.fromkeys(splits)))
     return result
 
 
-def content_url(table: Table, prefix: str) -> str:
-    """The `contentUrl` of a table's CSV; `prefix` is the URL of the Croissant directory with a slash, or empty."""
-    return f"{prefix}{table.file_name}"
+def build(
+    template: Mapping[str, Any],
+    properties: Mapping[str, Any],
+    *,
+    content_prefix: str,
+    checksums: Mapping[str, str],
+    filled: Iterable[str],
+    splits: Iterable[str],
+) -> dict[str, Any]:
+    """A new document. What the format owns is made anew; all else of `template` stays.
+
+    Args:
+        template: The document it replaces, or that of the source it comes from; may be empty.
+        properties: Dataset properties; one that is None is left out.
+        content_prefix: What comes before the file name in each `contentUrl`.
+        checksums: sha256 of all ten CSVs, by table name.
+        filled: The tables that have rows.
+        splits: The split names that runs have, in the order of runs.csv.
+    """
+    context = template.get("@context")
+    document: dict[str, Any] = {
+        "@context": {**(context if isinstance(context, dict) else {}), **CONTEXT},
+        "@type": "sc:Dataset",
+        **{key: value for key, value in properties.items() if value is not None},
+    }
+    own = {*OWN_PROPERTIES, *document}
+    document |= {
+        key: copy.deepcopy(value) for key, value in template.items() if key not in own and key not in properties
+    }
+    files: list[Any] = []
+    for name, checksum in checksums.items():
+        _declare_file(files, TABLES[name], checksum, content_prefix)
+    document |= {"distribution": files, "recordSet": []}
+    document = patch(document, checksums=checksums, filled=filled, splits=splits)
+    owned = {SPLITS_ID}
+    for table in TABLES.values():
+        owned |= {table.record_set_id, table.file_object_id}
+    for key in ("distribution", "recordSet"):
+        entries = template.get(key, [])
+        for entry in entries if isinstance(entries, list) else [entries]:
+            if not (isinstance(entry, dict) and entry.get("@id") in owned):
+                document[key].append(copy.deepcopy(entry))
+    return document
 
 
 def _entry(entries: list[Any], identifier: str) -> dict[str, Any] | None:
     return next((e for e in entries if isinstance(e, dict) and e.get("@id") == identifier), None)
 
 
-def _declare_file(distribution: list[Any], table: Table, checksum: str) -> None:
+def _objects(value: object) -> list[dict[str, Any]]:
+    """The objects in a value that may be a list of them or a single one."""
+    return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
+
+
+def _declare_file(distribution: list[Any], table: Table, checksum: str, prefix: str) -> None:
     entry = _entry(distribution, table.file_object_id)
     if entry is None:
         entry = {
             "@type": "cr:FileObject",
             "@id": table.file_object_id,
             "name": table.file_object_id,
-            "contentUrl": content_url(table, _siblings_prefix(distribution)),
+            "contentUrl": f"{prefix}{table.file_name}",
             "encodingFormat": "text/csv",
         }
         distribution.append(entry)
@@ -221,50 +273,47 @@ def _siblings_prefix(distribution: list[Any]) -> str:
     return ""
 
 
-def record_set(table: Table) -> dict[str, Any]:
-    """The record set of a table as we declare it."""
+def record_set(table: Table, columns: Collection[str]) -> dict[str, Any]:
+    """The record set, as we declare it, of a table whose CSV has these columns."""
     return {
         "@type": "cr:RecordSet",
         "@id": table.record_set_id,
         "name": table.name,
         "description": table.description,
         "key": [{"@id": f"{table.record_set_id}/{column.name}"} for column in table.columns if column.is_key],
-        "field": [_field(table, column.name) for column in table.columns],
+        "field": [_field(table, column) for column in table.columns if column.name in columns],
     }
 
 
-def _field(table: Table, name: str) -> dict[str, Any]:
-    column = next(column for column in table.columns if column.name == name)
+def _field(table: Table, column: Column) -> dict[str, Any]:
     return {
         "@type": "cr:Field",
-        "@id": f"{table.record_set_id}/{name}",
-        "name": name,
+        "@id": f"{table.record_set_id}/{column.name}",
+        "name": column.name,
         "description": column.description,
         "dataType": column.data_type,
-        "source": {"fileObject": {"@id": table.file_object_id}, "extract": {"column": name}},
+        "source": {"fileObject": {"@id": table.file_object_id}, "extract": {"column": column.name}},
     }
 
 
-def _declare_record_set(record_sets: list[Any], table: Table, needed: bool) -> None:
-    """Have a record set for a table that needs one.
+def _declare_record_set(record_sets: list[Any], ours: dict[str, Any], needed: bool) -> None:
+    """Have a record set, `ours` where there is none, for a table that needs one.
 
     Some dataset checkers take the first record of every record set, so a table without rows has none,
     unless somebody made more of it than we did.
     """
-    entry = _entry(record_sets, table.record_set_id)
+    entry = _entry(record_sets, ours["@id"])
     if not needed:
-        if entry == record_set(table):
+        if entry == ours:
             record_sets.remove(entry)
         return
     if entry is None:
-        record_sets.insert(_place(record_sets, table), record_set(table))
+        record_sets.insert(_place(record_sets, TABLES[ours["name"]]), ours)
         return
     fields = entry.setdefault("field", [])
     if isinstance(fields, dict):
         fields = entry["field"] = [fields]
-    for column in table.columns:
-        if _entry(fields, f"{table.record_set_id}/{column.name}") is None:
-            fields.append(_field(table, column.name))
+    fields += [field for field in ours["field"] if _entry(fields, field["@id"]) is None]
 
 
 def _place(record_sets: list[Any], table: Table) -> int:
@@ -290,7 +339,7 @@ def _declare_splits(record_sets: list[Any], names: list[str]) -> None:
     if entry is None:
         entry = _splits_record_set()
         record_sets.append(entry)
-    old = {row.get(f"{SPLITS_ID}/name"): row for row in entry.get("data", [])}
+    old = {row.get(f"{SPLITS_ID}/name"): row for row in _objects(entry.get("data"))}
     entry["data"] = [
         old.get(name, {f"{SPLITS_ID}/name": name, f"{SPLITS_ID}/url": _SPLIT_URLS.get(name.lower(), "")})
         for name in names

@@ -28,7 +28,7 @@ def open_location(url: str, options: Mapping[str, Any] | None = None) -> tuple[A
     """
     try:
         fs, path = fsspec.url_to_fs(url, **(options or {}))
-    except (ImportError, ValueError, TypeError, OSError) as error:
+    except Exception as error:  # a file system raises what it likes, zipfile.BadZipFile or botocore's errors
         raise StorageError("storage-failed", f"fsspec cannot open this location: {error}", path=url) from error
     return fs, path
 
@@ -55,7 +55,7 @@ def read(fs: AbstractFileSystem, path: str, code: str, what: str) -> bytes:
         data: bytes = fs.cat_file(path)
     except FileNotFoundError as error:
         raise MissingError(code, f"there is no such file; expected {what}", path=path) from error
-    except OSError as error:
+    except Exception as error:  # as in open_location
         raise StorageError("storage-failed", f"cannot read {what}: {error}", path=path) from error
     return data
 
@@ -106,7 +106,7 @@ def write(fs: AbstractFileSystem, files: Sequence[tuple[str, bytes]]) -> None:
         while staged:
             os.replace(*staged[0])
             staged.pop(0)
-    except OSError as error:
+    except Exception as error:  # as in open_location
         raise StorageError("storage-failed", f"cannot write: {error}", path=files[0][0]) from error
     finally:
         for temporary, _ in staged:
@@ -128,7 +128,7 @@ def _stage(target: str, data: bytes) -> str:
             os.fsync(descriptor)
         if mode is not None:
             os.chmod(temporary, mode)
-    except OSError:
+    except BaseException:  # a KeyboardInterrupt too leaves nothing behind
         os.unlink(temporary)
         raise
     return temporary
@@ -147,7 +147,7 @@ def remove(fs: AbstractFileSystem, path: str) -> None:
             fs.rm(path, recursive=True)
     except FileNotFoundError:
         return
-    except OSError as error:
+    except Exception as error:  # as in open_location
         raise StorageError("storage-failed", f"cannot remove: {error}", path=path) from error
 
 
@@ -156,6 +156,12 @@ def list_directory(fs: AbstractFileSystem, path: str) -> dict[str, bool]:
 
     Hidden names are left out, as copick does.
     """
+    if is_local(fs):
+        try:
+            with os.scandir(path) as found:
+                return {entry.name: entry.is_dir() for entry in found if not entry.name.startswith(".")}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
     try:
         entries = fs.ls(path, detail=True)
     except (FileNotFoundError, NotADirectoryError):
@@ -164,8 +170,5 @@ def list_directory(fs: AbstractFileSystem, path: str) -> dict[str, bool]:
     for entry in entries:
         name = posixpath.basename(entry["name"].rstrip("/"))
         if name and not name.startswith("."):
-            is_directory = entry["type"] == "directory"
-            if not is_directory and (entry.get("islink") or entry["type"] == "link"):
-                is_directory = bool(fs.isdir(entry["name"]))
-            names[name] = is_directory
+            names[name] = entry["type"] == "directory"
     return names

@@ -10,6 +10,7 @@ from copick.models import PickableObject
 from fsspec import AbstractFileSystem
 from zarr.storage import FSStore
 
+from copick_mlc import _layout
 from copick_mlc._artifact import Volume
 from copick_mlc.errors import MissingError, UsageError
 from copick_mlc.index import ObjectRow
@@ -36,6 +37,11 @@ class CopickObjectMLC(Volume, CopickObjectOverlay):
     def has_density_map(self) -> bool:
         """Whether there is a density map."""
         return self._exists()
+
+    def _exists(self) -> bool:
+        if self._indexed:
+            return self.root.index.find(self.identity) is not None
+        return _layout.is_store(*self._place())
 
     @property
     def static_path(self) -> str | None:
@@ -97,7 +103,8 @@ class CopickObjectMLC(Volume, CopickObjectOverlay):
             MissingError: `data-missing`, where there is no density map.
             ReadOnlyError: `read-only`.
         """
-        if self.zarr() is None:
+        self._check_mutable()
+        if not self.has_density_map:
             raise MissingError("data-missing", f"{self.name} has no density map; write one with from_numpy")
         with self._modified():
             super().set_region(data, zarr_group, x, y, z)

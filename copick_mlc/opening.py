@@ -8,7 +8,8 @@ from typing import Any
 
 from copick_mlc import _storage, _urls
 from copick_mlc.config import CopickConfigMLCroissant
-from copick_mlc.root import CopickRootMLC, read_config
+from copick_mlc.errors import DataError
+from copick_mlc.root import CopickRootMLC, config_of, read_config, read_json
 
 
 def from_croissant(
@@ -57,6 +58,24 @@ def from_file(path: str | os.PathLike[str]) -> CopickRootMLC:
         MissingError, DataError: `config-invalid`, and as `from_croissant`.
     """
     return CopickRootMLC(read_config(path))
+
+
+def open_project(path: str | os.PathLike[str]) -> Any:
+    """The root of any copick configuration file; one with `config_type` `mlcroissant` is opened by us.
+
+    Raises:
+        MissingError, DataError: `config-invalid`, and as `from_croissant`.
+    """
+    where = os.path.expanduser(os.fspath(path))
+    values = read_json(where)
+    if values.get("config_type") == "mlcroissant":
+        return CopickRootMLC(config_of(values, where))
+    import copick
+
+    try:
+        return copick.from_file(where)
+    except ValueError as error:
+        raise DataError("config-invalid", f"not a copick configuration: {error}", path=where) from error
 
 
 def _local_file(path: str | os.PathLike[str], data: bytes) -> tuple[Any, list[tuple[str, bytes]]]:

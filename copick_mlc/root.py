@@ -14,7 +14,7 @@ from fsspec import AbstractFileSystem
 from copick_mlc import _layout, _storage, _urls
 from copick_mlc._target import Target
 from copick_mlc.config import CopickConfigMLCroissant
-from copick_mlc.errors import CroissantError, DataError, MissingError, ReadOnlyError, UsageError
+from copick_mlc.errors import DataError, MissingError, ReadOnlyError, UsageError
 from copick_mlc.index import CroissantIndex, ObjectRow, RunRow, VoxelSpacingRow
 from copick_mlc.object import CopickObjectMLC
 from copick_mlc.run import CopickRunMLC
@@ -57,6 +57,7 @@ class CopickRootMLC(CopickRoot):
         super().__init__(config)
         config.runs = self._selected
         self._runs_by_name: dict[str, CopickRunMLC] = {}
+        self._completed: dict[str, Any] = {}
         self._take_over()
 
     @classmethod
@@ -69,7 +70,14 @@ class CopickRootMLC(CopickRoot):
         return cls(read_config(path))
 
     def __reduce__(self) -> tuple[Any, ...]:
+        self._keep_changes()
         return type(self), (self._given,)
+
+    def _keep_changes(self) -> None:
+        """Count what was set in the configuration since it was completed, as `root.user_id = ...`, as given."""
+        for name, value in self._completed.items():
+            if getattr(self.config, name) != value:
+                setattr(self._given, name, getattr(self.config, name))
 
     def _take_over(self) -> None:
         """Complete the configuration from the manifest and say where writes go."""
@@ -78,19 +86,25 @@ class CopickRootMLC(CopickRoot):
             explicit = getattr(given, name) if name in given.model_fields_set else None
             if explicit is None and manifest.get(name) is not None:
                 setattr(self.config, name, manifest[name])
-        known = {definition.name for definition in given.pickable_objects}
+        self._completed = {name: getattr(self.config, name) for name in _MERGED}
+        self._merge_objects()
+        self.target = self._open_target()
+        self.fs_overlay: AbstractFileSystem = self.target.fs
+
+    def _merge_objects(self) -> None:
+        """Have the given pickable objects, and those of the manifest with other names."""
+        known = {definition.name for definition in self._given.pickable_objects}
         try:
-            published = [PickableObject(**item) for item in manifest.get("pickable_objects") or []]
+            published = [PickableObject(**item) for item in self.index.config.get("pickable_objects") or []]
         except (ValueError, TypeError) as error:
             raise DataError(
                 "manifest-invalid", f"copick:config.pickable_objects: {error}", path=self.index.url
             ) from error
         self.config.pickable_objects = [
-            *given.model_copy(deep=True).pickable_objects,
+            *self._given.model_copy(deep=True).pickable_objects,
             *(definition for definition in published if definition.name not in known),
         ]
-        self.target = self._open_target()
-        self.fs_overlay: AbstractFileSystem = self.target.fs
+        self._objects: list[CopickObjectMLC] | None = None
 
     def _open_target(self) -> Target:
         root = self.config.overlay_root
@@ -256,16 +270,21 @@ class CopickRootMLC(CopickRoot):
         """
         if self.target.indexed:
             self.target.check()
-        before = [definition.model_copy(deep=True) for definition in self.config.pickable_objects]
         made: CopickObjectMLC = super().new_object(name, *args, **kwargs)
         if self.target.indexed:
             try:
                 self.index.put_object(made.meta.model_dump(mode="json"))
-            except CroissantError:
-                self.config.pickable_objects = before
-                self._objects = None
+            except BaseException:
+                self._merge_objects()
                 raise
+        self._keep_definition(made.meta.model_copy(deep=True))
         return made
+
+    def _keep_definition(self, new: PickableObject) -> None:
+        """Have a definition outlast a refresh, where the given ones win, and in Mode B no manifest keeps it."""
+        given = {definition.name: definition for definition in self._given.pickable_objects}
+        if new.name in given or not self.target.indexed:
+            self._given.pickable_objects = list({**given, new.name: new}.values())
 
     # --- batch, sync, refresh ----------------------------------------------------------------------------
 
@@ -281,7 +300,8 @@ class CopickRootMLC(CopickRoot):
         try:
             with self.index.batch():
                 yield self
-        except CroissantError:
+        except BaseException:  # whatever failed: what the block has listed may be dropped, or not be committed
+            self._merge_objects()
             self._invalidate_all_caches()
             raise
 
@@ -299,6 +319,7 @@ class CopickRootMLC(CopickRoot):
         Raises:
             MissingError, DataError, StorageError: the old state then stands.
         """
+        self._keep_changes()
         self.index.commit()
         self.index.reload()
         self._take_over()
@@ -363,16 +384,38 @@ def read_config(path: str | os.PathLike[str]) -> CopickConfigMLCroissant:
     Raises:
         MissingError, DataError: `config-invalid`.
     """
-    where = os.path.expanduser(os.fspath(path))
+    where = _urls.normalise(path)
+    return config_of(read_json(where), where)
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """The JSON object in a configuration file.
+
+    Raises:
+        MissingError, DataError: `config-invalid`.
+    """
     try:
-        with open(where, encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file:
             values = json.load(file)
-        if not isinstance(values, dict) or values.get("config_type", "mlcroissant") != "mlcroissant":
-            raise DataError("config-invalid", "expected a JSON object with config_type mlcroissant", path=where)
-        return CopickConfigMLCroissant(**values)
     except FileNotFoundError as error:
-        raise MissingError("config-invalid", "there is no such configuration file", path=where) from error
+        raise MissingError("config-invalid", "there is no such configuration file", path=path) from error
     except (OSError, ValueError) as error:
-        if isinstance(error, CroissantError):
-            raise
-        raise DataError("config-invalid", f"not a copick configuration: {error}", path=where) from error
+        raise DataError("config-invalid", f"not a JSON file: {error}", path=path) from error
+    if not isinstance(values, dict):
+        raise DataError("config-invalid", f"a JSON object was expected, not {type(values).__name__}", path=path)
+    return values
+
+
+def config_of(values: Mapping[str, Any], path: str) -> CopickConfigMLCroissant:
+    """The configuration with these values; `path` says in messages where they are from.
+
+    Raises:
+        DataError: `config-invalid`.
+    """
+    kind = values.get("config_type", "mlcroissant")
+    if kind != "mlcroissant":
+        raise DataError("config-invalid", f"config_type is {kind!r}; expected mlcroissant", path=path)
+    try:
+        return CopickConfigMLCroissant(**values)
+    except ValueError as error:
+        raise DataError("config-invalid", f"not a copick configuration: {error}", path=path) from error

@@ -46,7 +46,10 @@ def inventory(root: Any, *, data: bool = True) -> dict[str, Any]:
     found: dict[str, Any] = {"objects": {}, "runs": {}}
     for item in root.pickable_objects:
         has_map = item.is_particle and (item.zarr() is not None)
-        found["objects"][item.name] = (item.meta.model_dump(mode="json"), _digest(item.numpy()) if has_map and data else has_map)
+        found["objects"][item.name] = (
+            item.meta.model_dump(mode="json"),
+            _digest(item.numpy()) if has_map and data else has_map,
+        )
     for run in root.runs:
         entry: dict[str, Any] = {"spacings": {}, "picks": {}, "meshes": {}, "segmentations": {}}
         found["runs"][run.name] = entry
