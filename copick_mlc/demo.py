@@ -113,20 +113,20 @@ def _make_run(run: Any, rng: np.random.Generator) -> None:
     tomogram = spacing.new_tomogram("wbp")
     tomogram.from_numpy(noisy, levels=2)
     spacing.new_tomogram("denoised").from_numpy(density, levels=2)
-    gradient = np.stack(np.gradient(noisy)).astype(np.float32)
+    gradient = np.array(np.gradient(noisy), np.float32)
     store = tomogram.new_features("gradient").zarr()
     zarr.group(store=store).create_dataset("0", data=gradient, chunks=(1, 32, 32, 32))
 
     picks = run.new_picks("ribosome", "1", "demo")
     picks.meta.voxel_spacing = VOXEL_SIZE
-    picks.from_numpy(centres * VOXEL_SIZE, np.stack([_rotation(rng) for _ in centres]))
+    picks.from_numpy(centres * VOXEL_SIZE, np.array([_rotation(rng) for _ in centres]))
     guess = run.new_picks("ribosome", "0", "template-matching")
     guess.meta.voxel_spacing = VOXEL_SIZE
     guess.from_numpy((centres[:5] + 0.3) * VOXEL_SIZE, scores=np.linspace(0.9, 0.5, 5))
 
     mesh = run.new_mesh("membrane", "1", "demo")
     vertices = [[0, 0, 0], [SHAPE[2], 0, 0], [SHAPE[2], SHAPE[1], 0], [0, SHAPE[1], 0]]
-    sheet = (np.array(vertices, float) + [0, 0, SHAPE[0] - 8]) * VOXEL_SIZE
+    sheet = (np.array(vertices, float) + np.array([0, 0, SHAPE[0] - 8])) * VOXEL_SIZE
     mesh.mesh = trimesh.Scene(trimesh.Trimesh(sheet, [[0, 1, 2], [0, 2, 3]]))
     mesh.store()
 
