@@ -18,6 +18,12 @@ from copick_mlc.errors import DataError
 _BOM = b"\xef\xbb\xbf"
 _LINE_ENDS = b"\r\n"
 
+# How a cell that is not text is read, by data type: the error's code, the function, what it expects.
+_CONVERSIONS: dict[str, tuple[str, Callable[[str], float | bool], str]] = {
+    "sc:Float": ("table-number", parse_number, "a finite decimal number"),
+    "sc:Boolean": ("table-boolean", parse_boolean, "true or false"),
+}
+
 
 class Group:
     """The rows of one run in one table, and the record of bytes that each is written as.
@@ -51,12 +57,11 @@ def split_records(data: bytes) -> list[bytes]:
 
 
 class TableFile:
-    """The bytes of one table's CSV and where each run's records lie in them.
+    """The bytes of one table's CSV, where each run's records lie in them, and what replaces them.
 
     Attributes:
         table: The table's declaration.
         path: Where the file lies, for messages.
-        data: The whole file.
         header: The columns of the file, in its order.
         count: Number of records.
     """
@@ -71,9 +76,10 @@ class TableFile:
             data += b"\r\n"
         self.table = table
         self.path = path
-        self.data = data
         self.count = 0
+        self._read = data
         self._spans: dict[str, list[tuple[int, int]]] = {}
+        self._replaced: dict[str, bytes] = {}
         if b"\0" in data:
             raise self._error("table-syntax", "a NUL byte", data.index(b"\0"))
         try:
@@ -87,6 +93,7 @@ class TableFile:
         self._order = (
             None if self.header == names else [self.header.index(n) if n in self.header else None for n in names]
         )
+        self._check_quotes(records[1:])
         self._group(records[1:])
 
     # --- reading -----------------------------------------------------------------------------------------
@@ -94,7 +101,10 @@ class TableFile:
     @property
     def groups(self) -> Iterator[str]:
         """The runs (in `runs` and `objects`, the names) that have records, in file order."""
-        return iter(self._spans)
+        if not self._replaced:
+            return iter(self._spans)
+        names = {**self._spans, **self._replaced}
+        return (name for name in names if self._replaced.get(name, b"-"))
 
     def group(self, name: str) -> Group:
         """Parse one run's records.
@@ -103,19 +113,26 @@ class TableFile:
             DataError: `table-syntax`, `table-key-empty`, `table-key-duplicate`, `table-number`, `table-boolean`.
         """
         group = Group()
-        for start, end in self._spans.get(name, ()):
-            for record in split_records(self.data[start:end]):
+        for start, part in self._parts(name):
+            for record in split_records(part):
                 row = self._parse(record, start)
-                if row.key in group.rows:
-                    raise self._error("table-key-duplicate", f"a second row with the key {row.key}", start)
-                group.rows[row.key] = row
-                group.records[row.key] = record
+                key = row.key
+                if key in group.rows:
+                    raise self._error("table-key-duplicate", f"a second row with the key {key}", start)
+                group.rows[key] = row
+                group.records[key] = record
                 start += len(record)
         return group
 
+    def _parts(self, name: str) -> list[tuple[int, bytes]]:
+        """The bytes of a run's records, with their positions in what was read."""
+        if name in self._replaced:
+            return [(len(self._read), self._replaced[name])]
+        return [(start, self._read[start:end]) for start, end in self._spans.get(name, ())]
+
     def _read_header(self, record: bytes) -> list[str]:
         header = self._cells(record.removeprefix(_BOM), 0) if record else []
-        if not header:
+        if not any(header):
             raise self._error("table-column", f"no header; expected {','.join(self.table.column_names)}", 0)
         for column in self.table.columns:
             if column.is_key and column.name not in header:
@@ -129,6 +146,16 @@ class TableFile:
             if header.count(name) > 1:
                 raise self._error("table-column", f"the header names the column {name!r} twice", 0, name)
         return header
+
+    def _check_quotes(self, records: list[bytes]) -> None:
+        """Refuse a stray quote here: it makes one record of all lines after it, other runs' among them."""
+        if b'"' not in self._read:
+            return
+        position = self._header_end
+        for record in records:
+            if len(record.splitlines()) > 1:
+                self._cells(record, position)
+            position += len(record)
 
     def _group(self, records: list[bytes]) -> None:
         group_column = self.header.index(self.table.columns[0].name)
@@ -163,6 +190,8 @@ class TableFile:
                 self.group(name)  # raises for the name that stands twice
 
     def _cells(self, record: bytes, position: int) -> list[str]:
+        if b'"' not in record:
+            return record.decode().rstrip("\r\n").split(",")
         try:
             rows = list(csv.reader([record.decode().rstrip("\r\n")], strict=True))
         except csv.Error as error:
@@ -190,19 +219,23 @@ class TableFile:
         return self.table.row(*values)
 
     def _convert(self, column: Column, cell: str, position: int) -> float | bool:
-        convert: Callable[[str], float | bool]
-        code, convert, expected = {
-            "sc:Float": ("table-number", parse_number, "a finite decimal number"),
-            "sc:Boolean": ("table-boolean", parse_boolean, "true or false"),
-        }[column.data_type]
+        code, convert, expected = _CONVERSIONS[column.data_type]
         try:
             return convert(cell)
         except ValueError:
             raise self._error(code, f"{cell!r} is not {expected}", position, column.name) from None
 
     def _error(self, code: str, message: str, position: int, column: str | None = None) -> DataError:
-        line = len((self.data[:position] + b".").splitlines())
+        line = len((self._render(position) + b".").splitlines())
         return DataError(code, message, path=self.path, line=line, column=column)
+
+    def parse(self, record: bytes) -> Row:
+        """The row of one record.
+
+        Raises:
+            DataError: as `group`.
+        """
+        return self._parse(record, len(self._read))
 
     # --- writing -----------------------------------------------------------------------------------------
 
@@ -214,8 +247,8 @@ class TableFile:
         """
         cells = cells_of(row)
         if old is not None:
-            previous = self._parse(old, 0)
-            kept = dict(zip(self.header, self._cells(old, 0)))
+            previous = self.parse(old)
+            kept = dict(zip(self.header, self._cells(old, 0), strict=True))
             unchanged = {name for name, cell in cells_of(previous).items() if cells[name] == cell}
             # A key cell never changes its value here, only perhaps its spelling.
             unchanged |= {column.name for column in self.table.columns if column.is_key}
@@ -238,25 +271,32 @@ class TableFile:
     def replaced(self, changed: Mapping[str, Group]) -> TableFile:
         """The file with the groups in `changed` in place of its own; all other groups keep their bytes."""
         result = copy.copy(self)
-        result._spans = {}
-        view = memoryview(self.data)
-        pieces: list[bytes | memoryview] = [view[: self._header_end]]
-        position = self._header_end
-        for name in {**self._spans, **changed}:
-            spans = self._spans.get(name, [])
-            if name in changed:
-                records = list(changed[name].records.values())
-                result.count += len(records) - sum(len(_records(self.data[a:b])) for a, b in spans)
-                new: list[bytes | memoryview] = [b"".join(records)]
-            else:
-                new = [view[start:end] for start, end in spans]
-            size = sum(map(len, new))
-            if size:
-                result._spans[name] = [(position, position + size)]
-            pieces += new
-            position += size
-        result.data = b"".join(pieces)
+        result._replaced = {**self._replaced}
+        for name, group in changed.items():
+            result.count += len(group.rows) - sum(len(_records(part)) for _, part in self._parts(name))
+            result._replaced[name] = b"".join(group.records.values())
         return result
+
+    @property
+    def data(self) -> bytes:
+        """The whole file."""
+        new = [records for name, records in self._replaced.items() if name not in self._spans]
+        return b"".join([self._render(len(self._read)), *new])
+
+    def _render(self, end: int) -> bytes:
+        """The file up to what was at `end` when it was read; a replaced group lies where its first part was."""
+        spans = [(start, stop, name) for name in self._replaced for start, stop in self._spans.get(name, ())]
+        view = memoryview(self._read)
+        pieces: list[bytes | memoryview] = []
+        position = 0
+        for start, stop, name in sorted(spans):
+            if start >= end:
+                break
+            pieces.append(view[position:start])
+            if start == self._spans[name][0][0]:
+                pieces.append(self._replaced[name])
+            position = stop
+        return b"".join([*pieces, view[position:end]])
 
 
 def _records(data: bytes) -> list[bytes]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import posixpath
 import secrets
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,22 @@ from fsspec.implementations.local import LocalFileSystem
 from copick_mlc import _urls
 from copick_mlc.errors import MissingError, StorageError
 
+# fsspec passes on the errors of the packages that its file systems use.
+_FOREIGN_ERRORS = (
+    ("aiohttp", "ClientError"),
+    ("asyncio", "TimeoutError"),  # no OSError before Python 3.11
+    ("asyncssh", "Error"),
+    ("botocore.exceptions", "BotoCoreError"),
+    ("botocore.exceptions", "ClientError"),
+    ("zipfile", "BadZipFile"),
+)
+
+
+def _failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """What it may be that file systems raise when storage fails; a package nobody imported has raised nothing."""
+    known = ((sys.modules.get(module), name) for module, name in _FOREIGN_ERRORS)
+    return (OSError, *more, *(getattr(module, name) for module, name in known if module is not None))
+
 
 def open_location(url: str, options: Mapping[str, Any] | None = None) -> tuple[AbstractFileSystem, str]:
     """The file system and path of an absolute URL.
@@ -28,7 +45,7 @@ def open_location(url: str, options: Mapping[str, Any] | None = None) -> tuple[A
     """
     try:
         fs, path = fsspec.url_to_fs(url, **(options or {}))
-    except Exception as error:  # a file system raises what it likes, zipfile.BadZipFile or botocore's errors
+    except _failures(ImportError, ValueError, TypeError) as error:
         raise StorageError("storage-failed", f"fsspec cannot open this location: {error}", path=url) from error
     return fs, path
 
@@ -55,7 +72,7 @@ def read(fs: AbstractFileSystem, path: str, code: str, what: str) -> bytes:
         data: bytes = fs.cat_file(path)
     except FileNotFoundError as error:
         raise MissingError(code, f"there is no such file; expected {what}", path=path) from error
-    except Exception as error:  # as in open_location
+    except _failures() as error:
         raise StorageError("storage-failed", f"cannot read {what}: {error}", path=path) from error
     return data
 
@@ -106,7 +123,7 @@ def write(fs: AbstractFileSystem, files: Sequence[tuple[str, bytes]]) -> None:
         while staged:
             os.replace(*staged[0])
             staged.pop(0)
-    except Exception as error:  # as in open_location
+    except _failures() as error:
         raise StorageError("storage-failed", f"cannot write: {error}", path=files[0][0]) from error
     finally:
         for temporary, _ in staged:
@@ -147,7 +164,7 @@ def remove(fs: AbstractFileSystem, path: str) -> None:
             fs.rm(path, recursive=True)
     except FileNotFoundError:
         return
-    except Exception as error:  # as in open_location
+    except _failures() as error:
         raise StorageError("storage-failed", f"cannot remove: {error}", path=path) from error
 
 

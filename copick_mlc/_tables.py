@@ -11,17 +11,18 @@ import csv
 import dataclasses
 import io
 import math
+import operator
 import re
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Annotated, Any, ClassVar, TypeVar, Union
+from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 from copick_mlc.errors import UsageError
 
 #: A row's key: its key cells, a voxel size by its `%.3f` form.
-Key = tuple[Union[str, bool], ...]
+Key: TypeAlias = "tuple[str | bool, ...]"
 
 
 class Row:
@@ -38,7 +39,7 @@ class Row:
     @property
     def group(self) -> str:
         """The run a row belongs to; in `runs` and `objects`, its own name."""
-        return typing.cast(str, getattr(self, self.table.columns[0].name))
+        return typing.cast("str", getattr(self, self.table.columns[0].name))
 
     @property
     def canonical_url(self) -> str:
@@ -179,7 +180,7 @@ def _columns(row: type[Row]) -> tuple[Column, ...]:
     hints = typing.get_type_hints(row, include_extras=True)
     data_types = {str: "sc:Text", float: "sc:Float", bool: "sc:Boolean"}
     columns = []
-    for field in dataclasses.fields(typing.cast(Any, row)):
+    for field in dataclasses.fields(typing.cast("Any", row)):
         kind, description = typing.get_args(hints[field.name])
         base = next(arg for arg in (*typing.get_args(kind), kind) if arg in data_types)
         columns.append(Column(field.name, data_types[base], field.default is dataclasses.MISSING, description))
@@ -235,12 +236,31 @@ class Table:
         return any(column.name == "url" for column in self.columns)
 
     def key(self, row: Row) -> Key:
-        """The key cells of `row`, a voxel size by its `%.3f` form."""
-        values = [getattr(row, column.name) for column in self.columns[: self.key_count]]
-        for index, column in self.converted:
-            if index < self.key_count and column.data_type == "sc:Float":
-                values[index] = size_form(values[index])
-        return tuple(values)
+        """The key cells of `row`, a voxel size by its `%.3f` form.
+
+        Raises:
+            UsageError: `name-invalid`, for a voxel size that is no number.
+        """
+        values: Key = self._key_values(row)
+        at = self._size_at
+        if at is None:
+            return values
+        try:
+            return (*values[:at], size_form(values[at]), *values[at + 1 :])
+        except (TypeError, ValueError, OverflowError):
+            raise _unfit(values[at], self.columns[at], self) from None
+
+    @cached_property
+    def _key_values(self) -> Callable[[Row], Any]:
+        names = self.column_names[: self.key_count]
+        get = operator.attrgetter(*names)
+        return get if len(names) > 1 else lambda row: (get(row),)
+
+    @cached_property
+    def _size_at(self) -> int | None:
+        """The position of the voxel size in the key, if it is part of it."""
+        positions = [index for index, column in self.converted if column.data_type == "sc:Float"]
+        return next((index for index in positions if index < self.key_count), None)
 
 
 _RUN = "ExperimentRuns/{row.run}"
@@ -317,6 +337,9 @@ def table_named(name: str) -> Table:
 
 # --- cells -----------------------------------------------------------------------------------------------
 
+#: Python's csv, and what is built on it, reads no longer cell, counted in characters.
+LONGEST_CELL = 131_072
+
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -352,13 +375,25 @@ def _cell(value: object, column: Column) -> str:
         return ""
     if column.data_type == "sc:Boolean" and isinstance(value, bool):
         return "true" if value else "false"
-    if column.data_type == "sc:Float" and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if math.isfinite(value):
-            return repr(float(value))
-    if column.data_type == "sc:Text" and isinstance(value, str) and "\0" not in value and (value or not column.is_key):
+    if column.data_type == "sc:Float" and not isinstance(value, bool):
+        number = float(value) if isinstance(value, (int, float)) else math.nan
+        if math.isfinite(number):
+            return repr(number)
+    if column.data_type == "sc:Text" and isinstance(value, str) and (value or not column.is_key):
         value.encode()
-        return value
+        if "\0" not in value and len(value) <= LONGEST_CELL:
+            return value
     raise ValueError(value)
+
+
+def _unfit(value: object, column: Column, table: Table) -> UsageError:
+    expected = {"sc:Text": "text", "sc:Float": "a finite number", "sc:Boolean": "a bool"}[column.data_type]
+    return UsageError(
+        "name-invalid",
+        f"{value!r} cannot be written to column {column.name} of {table.file_name}; "
+        f"expected {expected}{' that is not empty' if column.is_key else ' or None'}",
+        column=column.name,
+    )
 
 
 def cells_of(row: Row) -> dict[str, str]:
@@ -366,21 +401,15 @@ def cells_of(row: Row) -> dict[str, str]:
 
     Raises:
         UsageError: `name-invalid`, for a value that has no cell: the wrong type, an empty key, NUL, a lone
-            surrogate, a number that is not finite.
+            surrogate, more than `LONGEST_CELL` characters, a number that is not finite.
     """
     cells = {}
     for column in row.table.columns:
         value = getattr(row, column.name)
         try:
             cells[column.name] = _cell(value, column)
-        except ValueError:
-            expected = {"sc:Text": "text", "sc:Float": "a finite number", "sc:Boolean": "a bool"}[column.data_type]
-            raise UsageError(
-                "name-invalid",
-                f"{value!r} cannot be written to column {column.name} of {row.table.file_name}; "
-                f"expected {expected}{' that is not empty' if column.is_key else ' or None'}",
-                column=column.name,
-            ) from None
+        except (ValueError, OverflowError):
+            raise _unfit(value, column, row.table) from None
     return cells
 
 

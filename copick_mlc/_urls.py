@@ -15,6 +15,8 @@ from copick_mlc.errors import DataError, UsageError
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 _LOCAL = ("file://", "local://")
+# To fsspec a link of small letters alone is a protocol; any other without scheme is a local path.
+_PROTOCOL = re.compile(r"[a-z]{2,}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 #: Protocols that fsspec can only read.
@@ -46,7 +48,7 @@ def is_local(url: str) -> bool:
     links = url.split("::")
     if len(links) == 1:
         return url.startswith(_LOCAL) or not _SCHEME.match(url)
-    return any(link.startswith((*_LOCAL, "/")) for link in links)
+    return any(link.startswith(_LOCAL) or not (_SCHEME.match(link) or _PROTOCOL.fullmatch(link)) for link in links)
 
 
 def _edit(url: str, change: str | None) -> str:

@@ -20,13 +20,13 @@ from typing import Any
 from fsspec import AbstractFileSystem
 
 from copick_mlc import _manifest, _storage, _urls
-from copick_mlc._csv import Group, TableFile
+from copick_mlc._csv import TableFile
 from copick_mlc._manifest import Manifest
+from copick_mlc._state import TableState
 from copick_mlc._tables import (
     TABLES,
     FeaturesRow,
     InstanceSegmentationRow,
-    Key,
     MeshRow,
     ObjectRow,
     PanopticSegmentationRow,
@@ -38,6 +38,7 @@ from copick_mlc._tables import (
     Table,
     TomogramRow,
     VoxelSpacingRow,
+    cells_of,
     encode_table,
     table_named,
 )
@@ -63,66 +64,18 @@ _RETRIES = 5
 _RETRY_SECONDS = 0.05
 
 
-class _TableState:
-    """One table: the file that was read, the changes to it, and the groups as they are with the changes."""
-
-    def __init__(self, file: TableFile, sha256: str, signature: object) -> None:
-        self.file = file
-        self.sha256 = sha256
-        self.signature = signature
-        self.changes: dict[str, dict[Key, Row | None]] = {}
-        self._groups: dict[str, Group] = {}
-
-    def group(self, name: str) -> Group:
-        group = self._groups.get(name)
-        if group is None:
-            group = self.file.group(name)
-            for key, row in self.changes.get(name, {}).items():
-                self._apply(group, key, row)
-            self._groups[name] = group
-        return group
-
-    def change(self, name: str, key: Key, row: Row | None) -> None:
-        if row is not None and (missing := self.file.lacks(row)):
-            self.file = self.file.widened(missing)
-            self._groups.clear()
-        self._apply(self.group(name), key, row)
-        self.changes.setdefault(name, {})[key] = row
-
-    def _apply(self, group: Group, key: Key, row: Row | None) -> None:
-        if row is None:
-            group.rows.pop(key, None)
-            group.records.pop(key, None)
-        else:
-            group.records[key] = self.file.encode(row, group.records.get(key))
-            group.rows[key] = row
-
-    def names(self) -> list[str]:
-        """The groups that have rows, in file order."""
-        if not self.changes:
-            return list(self.file.groups)
-        names = dict.fromkeys([*self.file.groups, *self.changes])
-        return [name for name in names if name not in self.changes or self.group(name).rows]
-
-    def render(self) -> TableFile:
-        return self.file.replaced({name: self.group(name) for name in self.changes})
-
-    def discard(self) -> None:
-        for name in self.changes:
-            self._groups.pop(name, None)
-        self.changes = {}
-
-
 def assignments(mapping: Mapping[str, Iterable[str]]) -> dict[str, str]:
     """The split of each run, from the runs of each split; a str is one run.
 
     Raises:
-        UsageError: `option-invalid`, for an empty split name or a run in two splits.
+        UsageError: `option-invalid`, for an empty split name or a run in two splits; `name-invalid`, for a
+            split name that cannot be a cell.
     """
     splits: dict[str, str] = {}
     for split, runs in mapping.items():
         if not split:
             raise UsageError("option-invalid", "a split needs a name; use clear_splits to take runs out of theirs")
+        cells_of(RunRow("any", split=split))
         for run in [runs] if isinstance(runs, str) else runs:
             if splits.setdefault(run, split) != split:
                 raise UsageError("option-invalid", f"run {run!r} is in two splits, {splits[run]!r} and {split!r}")
@@ -160,7 +113,7 @@ class CroissantIndex:
         self._lock = threading.RLock()
         self._depth = 0
         self.deferred: list[Callable[[], None]] = []
-        self._states: dict[str, _TableState] = {}
+        self._states: dict[str, TableState] = {}
         self._objects: dict[str, dict[str, Any]] = {}
         raw = self._read_manifest()
         self._take(raw, Manifest(raw, self.url))
@@ -252,24 +205,24 @@ class CroissantIndex:
             )
         return absolute
 
-    def resolve_url(self, url: str, **fs_args: Any) -> tuple[AbstractFileSystem, str]:
+    def resolve_url(self, url_value: str, **fs_args: Any) -> tuple[AbstractFileSystem, str]:
         """The fsspec file system and path of a `url` cell.
 
         Args:
-            url: The cell.
+            url_value: The cell.
             fs_args: fsspec options; they win over `static_fs_args`.
 
         Raises:
             DataError: `url-outside`, `url-local`.
             StorageError: `storage-failed`.
         """
-        absolute = self.absolute_url(url)
-        if fs_args or _urls.is_absolute(url):
+        absolute = self.absolute_url(url_value)
+        if fs_args or _urls.is_absolute(url_value):
             return _storage.open_location(absolute, {**self.static_fs_args, **fs_args})
         if self._base is None:
             self._base = _storage.open_location(self.base_url, self.static_fs_args)
         fs, path = self._base
-        return fs, f"{path.rstrip('/')}/{url}" if path else url
+        return fs, f"{path.rstrip('/')}/{url_value}" if path else url_value
 
     # --- rows --------------------------------------------------------------------------------------------
 
@@ -277,6 +230,11 @@ class CroissantIndex:
         """The runs that have rows in `table`; for `runs` and `objects`, the names in it."""
         with self._lock:
             return self._state(table_named(table)).names()
+
+    def columns(self, table: str) -> list[str]:
+        """The columns that the CSV of a table has, in its order."""
+        with self._lock:
+            return list(self._state(table_named(table)).file.header)
 
     def count(self, table: str) -> int:
         """The number of rows of a table; no row is parsed unless there are pending changes."""
@@ -313,8 +271,8 @@ class CroissantIndex:
             MissingError, DataError: as `rows`.
         """
         with self._lock:
-            found = self._state(row.table).group(row.group).rows.get(row.key)
-        return found  # type: ignore[return-value]  # a table holds rows of one class
+            rows = self._state(row.table).group(row.group).rows
+            return rows.get(row.key)  # type: ignore[return-value]  # a table holds rows of one class
 
     def put(self, row: Row) -> None:
         """Add a row, or replace the row with its key. Commits, outside a batch.
@@ -353,10 +311,11 @@ class CroissantIndex:
             UnknownRunError: `run-unknown`.
             UsageError, ReadOnlyError, StorageError: as `put`.
         """
-        row = self.find(RunRow(run_name))
-        if row is None:
-            raise UnknownRunError("run-unknown", f"there is no run {run_name!r} in this project", path=self.url)
-        self.put(RunRow(row.name, row.portal_run_id, split or None))
+        with self._lock:
+            row = self.find(RunRow(run_name))
+            if row is None:
+                raise UnknownRunError("run-unknown", f"there is no run {run_name!r} in this project", path=self.url)
+            self.put(RunRow(row.name, row.portal_run_id, split or None))
 
     def splits(self) -> dict[str, list[str]]:
         """The sorted run names of each split."""
@@ -375,7 +334,7 @@ class CroissantIndex:
 
         Raises:
             UnknownRunError: `run-unknown`.
-            UsageError: `option-invalid`, for an empty split name or a run in two splits.
+            UsageError: `option-invalid`, for an empty split name or a run in two splits; `name-invalid`.
             ReadOnlyError, StorageError: as `put`.
         """
         wanted: dict[str, str | None] = dict(assignments(mapping))
@@ -508,17 +467,17 @@ class CroissantIndex:
         if self._depth == 0:
             self.commit()
 
-    def _state(self, table: Table) -> _TableState:
+    def _state(self, table: Table) -> TableState:
         """The state of a table, fetched and checked when it is first asked for."""
         state = self._states.get(table.name)
         if state is None:
             state = self._states[table.name] = self._fetch(table)
         return state
 
-    def _fetch(self, table: Table) -> _TableState:
+    def _fetch(self, table: Table) -> TableState:
         for attempt in range(_RETRIES):
             if not self._manifest.declares(table):
-                return _TableState(TableFile(table, self._file_path(table), encode_table(table, [])), "", None)
+                return TableState(TableFile(table, self._file_path(table), encode_table(table, [])), "", None)
             path = self._file_path(table)
             signature = _storage.signature(self._fs, path)
             data = _storage.read(
@@ -527,7 +486,7 @@ class CroissantIndex:
             checksum = hashlib.sha256(data).hexdigest()
             declared = self._manifest.sha256(table)
             if declared in (None, checksum):
-                return _TableState(TableFile(table, path, data), checksum, signature)
+                return TableState(TableFile(table, path, data), checksum, signature)
             if not self._refresh_manifest():
                 time.sleep(_RETRY_SECONDS * attempt)
         raise DataError(
@@ -543,10 +502,15 @@ class CroissantIndex:
         if raw == self._raw:
             return False
         self._take(raw, Manifest(raw, self.url))
-        for name, state in list(self._states.items()):
-            if (self._manifest.sha256(TABLES[name]) or "") != state.sha256:
+        # Those without changes first: they are only forgotten, which cannot fail.
+        for name, state in sorted(self._states.items(), key=lambda item: bool(item[1].changes)):
+            if self._is_stale(state):
                 self._rebase(name)
         return True
+
+    def _is_stale(self, state: TableState) -> bool:
+        """Whether the manifest declares another file than the one that was read."""
+        return (self._manifest.sha256(state.file.table) or "") != state.sha256
 
     def _rebase(self, name: str) -> None:
         """Put the pending changes of a table on what is on the storage now."""
@@ -560,37 +524,43 @@ class CroissantIndex:
                 new.change(group, key, row)
         self._states[name] = new
 
-    def _adopt(self, state: _TableState) -> None:
+    def _adopt(self, state: TableState) -> None:
         """Take over what another index read of a table, if the storage still has just that."""
         table = state.file.table
         current = _storage.signature(self._fs, self._file_path(table))
         if state.sha256 == self._manifest.sha256(table) and current is not None and current == state.signature:
-            self._states[table.name] = _TableState(state.file, state.sha256, state.signature)
+            self._states[table.name] = TableState(state.original, state.sha256, state.signature)
 
     def _commit(self) -> None:
         self._refresh_manifest()
-        for name, state in list(self._states.items()):
-            if state.changes and _storage.signature(self._fs, self._file_path(TABLES[name])) != state.signature:
+        for name in [name for name, state in self._states.items() if state.changes]:
+            state = self._states[name]
+            signature = _storage.signature(self._fs, self._file_path(TABLES[name]))
+            if self._is_stale(state) or signature != state.signature:
                 self._rebase(name)
         files = {name: state.render() for name, state in self._states.items() if state.changes}
-        checksums = {name: hashlib.sha256(file.data).hexdigest() for name, file in files.items()}
+        contents = {self._file_path(TABLES[name]): file.data for name, file in files.items()}
+        checksums = {
+            name: hashlib.sha256(data).hexdigest() for name, data in zip(files, contents.values(), strict=True)
+        }
         document = _manifest.patch(
             self._manifest.document,
             checksums=checksums,
             filled=[name for name, file in files.items() if file.count],
             splits=self._split_names() if "runs" in files else None,
             config=self.config if self._objects else None,
+            columns={name: file.header for name, file in files.items()},
         )
         raw = _manifest.dump(document)
         manifest = Manifest(raw, self.url)
-        paths = {name: self._file_path(TABLES[name]) for name in files}
-        _storage.write(self._fs, [*((paths[name], file.data) for name, file in files.items()), (self._path, raw)])
+        _storage.write(self._fs, [*contents.items(), (self._path, raw)])
         self._take(raw, manifest)
         self._objects = {}
         for name, file in files.items():
             state = self._states[name]
-            state.file, state.sha256, state.changes = file, checksums[name], {}
-            state.signature = _storage.signature(self._fs, paths[name])
+            state.file = state.original = file
+            state.sha256, state.changes = checksums[name], {}
+            state.signature = _storage.signature(self._fs, self._file_path(TABLES[name]))
 
     def _split_names(self) -> list[str]:
         return [row.split for row in self.rows_of(RunRow) if row.split]
