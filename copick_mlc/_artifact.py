@@ -149,12 +149,15 @@ class Volume(Artifact):
         """As copick's: the volume, or a part of it, as an array. Reading makes no store.
 
         Raises:
-            MissingError: `data-missing`, where nothing was written yet.
+            MissingError: `data-missing`, where nothing was written yet, or there is no such level.
             StorageError, OSError: where a chunk cannot be read.
         """
         if self._is_new or not has_content(self.zarr()):
             raise MissingError("data-missing", f"nothing was written to {self.identity.key} yet", path=self.path)
-        return super().numpy(*args, **kwargs)  # type: ignore[misc]  # copick's class is next in the order
+        try:
+            return super().numpy(*args, **kwargs)  # type: ignore[misc]  # copick's class is next in the order
+        except KeyError as error:
+            raise MissingError("data-missing", f"there is no array {error} in this store", path=self.path) from error
 
     @contextmanager
     def _replaced(self) -> Iterator[None]:
@@ -209,21 +212,20 @@ class LazyMeta:
 
 def shadowed(published: list[T], overlay: list[T]) -> list[T]:
     """Published artifacts and those of the overlay; of two with the same key, the overlay's."""
+    if not published or not overlay:
+        return published or overlay
     keys = {artifact.identity.key for artifact in overlay}
     return [artifact for artifact in published if artifact.identity.key not in keys] + overlay
 
 
 @contextmanager
-def no_ghost(owner: Any, name: str) -> Iterator[None]:
-    """Take out of the list `owner.name` what a failing block appended; copick's `new_*` append first and store then."""
-    before = getattr(owner, name)
-    length = None if before is None else len(before)
+def no_ghost(entities: list[Any]) -> Iterator[None]:
+    """Take out of a list what a failing block appended; copick's `new_*` append first and store then."""
+    length = len(entities)
     try:
         yield
     except BaseException:
-        after = getattr(owner, name)
-        if after is not None:
-            del after[length or 0 if after is before else len(after) - 1 :]
+        del entities[length:]
         raise
 
 

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+import json
+
 import zarr
 from fsspec import AbstractFileSystem
 from zarr.storage import FSStore, contains_array, contains_group
+
+
+class _Store(FSStore):
+    """A store whose new arrays have nested chunks, and whose other arrays have them where their metadata says.
+
+    FSStore looks for nested chunks only. It does not find those of an array with flat chunks, as zarr itself
+    makes them by default, and zarr takes an absent chunk for zeros.
+    """
+
+    def _normalize_key(self, key: str) -> str:
+        return key.strip("/")
+
+    def __getitem__(self, key: str) -> bytes:
+        data: bytes = super().__getitem__(key)
+        if key.endswith(self._array_meta_key):
+            metadata = json.loads(data)
+            if "dimension_separator" not in metadata:  # the specification of zarr 2: then it is a dot
+                data = json.dumps({**metadata, "dimension_separator": "."}).encode()
+        return data
 
 
 def open_store(fs: AbstractFileSystem, path: str, *, writable: bool) -> FSStore:
@@ -15,13 +36,14 @@ def open_store(fs: AbstractFileSystem, path: str, *, writable: bool) -> FSStore:
         path: The directory of the store.
         writable: Whether the store may be written to.
     """
-    return FSStore(
+    return _Store(
         path,
         fs=fs,
         mode="w" if writable else "r",
         dimension_separator="/",
         # zarr takes any of these exceptions for an absent chunk, and an absent chunk for zeros.
         exceptions=(KeyError, FileNotFoundError),
+        missing_exceptions=(FileNotFoundError,),  # those that fsspec makes a KeyError of
     )
 
 

@@ -18,6 +18,18 @@ if TYPE_CHECKING:
     from copick_mlc.run import CopickRunMLC
 
 
+# What trimesh raises for bytes that are no binary glTF; it checks little of what it reads.
+_TRIMESH_ERRORS = (
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+)
+
+
 class CopickMeshMLC(LazyMeta, Artifact, CopickMeshOverlay):
     """A mesh, a binary glTF file with one row in `meshes`. trimesh is imported when a mesh is read or written."""
 
@@ -73,7 +85,7 @@ class CopickMeshMLC(LazyMeta, Artifact, CopickMeshOverlay):
         data = self._read()
         try:
             return trimesh.load(io.BytesIO(data), file_type="glb")
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+        except _TRIMESH_ERRORS as error:
             raise DataError("data-invalid", f"not a binary glTF file: {error!r}", path=self.path) from error
 
     def store(self) -> None:

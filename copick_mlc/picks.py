@@ -111,7 +111,11 @@ class CopickPicksMLC(LazyMeta, Artifact, CopickPicksOverlay):
         """
         self._check_mutable()
         if not self._loaded and self._exists():
-            self.load()  # nobody touched the points; what is stored is what was there
+            # What is stored is what was there, besides what somebody set.
+            edits = {name: getattr(self.meta, name) for name in self.meta.model_fields_set - set(self._names())}
+            file = self.load()
+            for name, value in edits.items():
+                setattr(file, name, value)
         super().store()
 
     def _store(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from copick.models import CopickRoot, CopickRunMeta, PickableObject
@@ -168,7 +168,7 @@ class CopickRootMLC(CopickRoot):
         if create:
             self.target.claim(row)
             if not self.target.indexed:
-                _storage.write(fs, [(f"{path}/.meta", b"meta")])  # as copick marks a directory of an overlay
+                _make_overlay_directory(fs, path)
             elif _storage.is_local(fs):
                 fs.makedirs(path, exist_ok=True)
             self.target.record(row)
@@ -376,6 +376,17 @@ class CopickRootMLC(CopickRoot):
         self.check_manifest()
         names = [runs] if isinstance(runs, str) else runs
         self.index.clear_splits(names)
+
+
+def _make_overlay_directory(fs: AbstractFileSystem, path: str) -> None:
+    """Make a directory of an overlay, with the mark that copick puts into it."""
+    try:
+        _storage.write(fs, [(f"{path}/.meta", b"meta")])
+    except BaseException:
+        if _storage.is_local(fs):  # what has a directory exists
+            with suppress(OSError):
+                os.rmdir(path)
+        raise
 
 
 def read_config(path: str | os.PathLike[str]) -> CopickConfigMLCroissant:

@@ -25,13 +25,17 @@ from copick_mlc.index import (
 )
 from copick_mlc.mesh import CopickMeshMLC
 from copick_mlc.picks import CopickPicksMLC
-from copick_mlc.segmentation import CopickSegmentationMLC
+from copick_mlc.segmentation import AnySegmentationRow, CopickSegmentationMLC
 from copick_mlc.voxel_spacing import CopickVoxelSpacingMLC
 
 if TYPE_CHECKING:
     from copick_mlc.root import CopickRootMLC
 
-_SEGMENTATION_KINDS = (SegmentationRow, InstanceSegmentationRow, PanopticSegmentationRow)
+_SEGMENTATION_KINDS: tuple[type[AnySegmentationRow], ...] = (
+    SegmentationRow,
+    InstanceSegmentationRow,
+    PanopticSegmentationRow,
+)
 
 
 class CopickRunMLC(CopickRunOverlay):
@@ -134,7 +138,7 @@ class CopickRunMLC(CopickRunOverlay):
             ReadOnlyError: `read-only`.
         """
         known = self.get_voxel_spacing(voxel_size)
-        with no_ghost(self, "_voxel_spacings"):
+        with no_ghost(self.voxel_spacings):
             return super().new_voxel_spacing(known.voxel_size if known else _rounded(voxel_size), exist_ok, **kwargs)
 
     def delete_voxel_spacings(self, voxel_size: float | None = None) -> None:
@@ -179,7 +183,7 @@ class CopickRunMLC(CopickRunOverlay):
             ValueError: where there is one with that key, unless `exist_ok`; for an unknown object or no user.
             ReadOnlyError: `read-only`.
         """
-        with no_ghost(self, "_picks"):
+        with no_ghost(self.picks):
             return super().new_picks(object_name, session_id, user_id, exist_ok)
 
     def delete_picks(
@@ -227,7 +231,7 @@ class CopickRunMLC(CopickRunOverlay):
             ValueError: where there is one with that key, unless `exist_ok`; for an unknown object or no user.
             ReadOnlyError: `read-only`.
         """
-        with no_ghost(self, "_meshes"):
+        with no_ghost(self.meshes):
             return super().new_mesh(object_name, session_id, user_id, exist_ok, **kwargs)
 
     def delete_meshes(
@@ -258,7 +262,7 @@ class CopickRunMLC(CopickRunOverlay):
     def _query_overlay_segmentations(self) -> list[CopickSegmentationMLC]:
         if self.root.target.indexed:
             return self._published_segmentations(read_only=False)
-        rows = [
+        rows: list[AnySegmentationRow] = [
             *_layout.segmentations(*self.root.overlay, self.name),
             *_layout.instance_segmentations(*self.root.overlay, self.name),
             *_layout.panoptic_segmentations(*self.root.overlay, self.name),
@@ -313,7 +317,7 @@ class CopickRunMLC(CopickRunOverlay):
             ValueError: where there is one with that key, unless `exist_ok`; for an unknown object or no user.
             ReadOnlyError: `read-only`.
         """
-        with no_ghost(self, "_segmentations"):
+        with no_ghost(self.segmentations):
             return super().new_segmentation(
                 _rounded(voxel_size),
                 name,

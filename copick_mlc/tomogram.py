@@ -103,7 +103,7 @@ class CopickTomogramMLC(LazyMeta, Volume, CopickTomogramOverlay):
             ValueError: where there is one of that type, unless `exist_ok`.
             ReadOnlyError: `read-only`.
         """
-        with no_ghost(self, "_features"):
+        with no_ghost(self.features):
             return super().new_features(feature_type, exist_ok, **kwargs)
 
     def delete_features(self) -> None:
@@ -158,5 +158,5 @@ class CopickTomogramMLC(LazyMeta, Volume, CopickTomogramOverlay):
         for features in self.features:
             features._check_mutable()
         self._project.target.delete([self.identity, *(features.identity for features in self.features)])
-        self._features = []
+        self._features: list[CopickFeaturesMLC] | None = []
         forget(self.voxel_spacing._tomograms, self)

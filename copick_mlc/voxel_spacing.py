@@ -93,7 +93,7 @@ class CopickVoxelSpacingMLC(CopickVoxelSpacingOverlay):
             ValueError: where there is one of that type, unless `exist_ok`.
             ReadOnlyError: `read-only`.
         """
-        with no_ghost(self, "_tomograms"):
+        with no_ghost(self.tomograms):
             return super().new_tomogram(tomo_type, exist_ok, **kwargs)
 
     def delete_tomograms(self, tomo_type: str | None = None) -> None:
@@ -133,5 +133,5 @@ class CopickVoxelSpacingMLC(CopickVoxelSpacingOverlay):
             for kind in (TomogramRow, FeaturesRow):
                 rows += [row for row in project.index.rows_of(kind, self.run.name) if row.key[:2] == key]
         project.target.delete(rows, self.identity)
-        self._tomograms = []
+        self._tomograms: list[CopickTomogramMLC] | None = []
         forget(self.run._voxel_spacings, self)

@@ -1,0 +1,41 @@
+"""The README's examples, as printed, in order, in one directory."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_first_two_blocks_are_one_command_line_each() -> None:
+    assert [language for language, _ in BLOCKS[:2]] == ["sh", "sh"]
+    assert all(code.count("\n") == 1 for _, code in BLOCKS[:2])
+    assert BLOCKS[1][1].strip() == 'pip install -e ".[test]" && python -m pytest'
+
+
+def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    install, _, main_job = BLOCKS[0][1].strip().partition(" && ")
+    assert install == "pip install ."
+    shell([main_job])
+    script = ""
+    for language, code in BLOCKS[2:]:
+        if language == "python":
+            script += code
+        else:
+            shell(code.strip().splitlines())
+    subprocess.run([sys.executable, "-W", "error::copick_mlc.errors.CroissantWarning", "-c", script], check=True)
+
+
+def shell(lines: list[str]) -> None:
+    for line in lines:
+        words = shlex.split(line)
+        assert words[:3] == ["python", "-m", "copick_mlc"]
+        subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True)
