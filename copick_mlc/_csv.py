@@ -12,16 +12,17 @@ import csv
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from copick_mlc._tables import Column, Key, Row, Table, cells_of, encode_record, parse_boolean, parse_number
+from copick_mlc._tables import Key, Row, Table, cells_of, encode_record, parse_boolean, parse_number
 from copick_mlc.errors import DataError
 
 _BOM = b"\xef\xbb\xbf"
 _LINE_ENDS = b"\r\n"
 
 # How a cell that is not text is read, by data type: the error's code, the function, what it expects.
-_CONVERSIONS: dict[str, tuple[str, Callable[[str], float | bool], str]] = {
-    "sc:Float": ("table-number", parse_number, "a finite decimal number"),
-    "sc:Boolean": ("table-boolean", parse_boolean, "true or false"),
+_CONVERSIONS: dict[str, Callable[[str], float | bool]] = {"sc:Float": parse_number, "sc:Boolean": parse_boolean}
+_EXPECTED = {
+    "sc:Float": ("table-number", "a finite decimal number"),
+    "sc:Boolean": ("table-boolean", "true or false"),
 }
 
 
@@ -106,6 +107,10 @@ class TableFile:
         names = {**self._spans, **self._replaced}
         return (name for name in names if self._replaced.get(name, b"-"))
 
+    def has(self, name: str) -> bool:
+        """Whether a run has records."""
+        return bool(self._replaced[name]) if name in self._replaced else name in self._spans
+
     def group(self, name: str) -> Group:
         """Parse one run's records.
 
@@ -116,7 +121,7 @@ class TableFile:
         for start, part in self._parts(name):
             for record in split_records(part):
                 row = self._parse(record, start)
-                key = row.key
+                key = self.table.key(row)
                 if key in group.rows:
                     raise self._error("table-key-duplicate", f"a second row with the key {key}", start)
                 group.rows[key] = row
@@ -190,8 +195,6 @@ class TableFile:
                 self.group(name)  # raises for the name that stands twice
 
     def _cells(self, record: bytes, position: int) -> list[str]:
-        if b'"' not in record:
-            return record.decode().rstrip("\r\n").split(",")
         try:
             rows = list(csv.reader([record.decode().rstrip("\r\n")], strict=True))
         except csv.Error as error:
@@ -199,7 +202,8 @@ class TableFile:
         return rows[0] if rows else []
 
     def _parse(self, record: bytes, position: int) -> Row:
-        cells = self._cells(record, position)
+        # Most records have no quotes; then commas are all there is to them.
+        cells = self._cells(record, position) if b'"' in record else record.decode().rstrip("\r\n").split(",")
         if len(cells) != len(self.header):
             raise self._error(
                 "table-syntax",
@@ -209,21 +213,18 @@ class TableFile:
         values: list[Any] = [cell or None for cell in cells]
         if self._order is not None:
             values = [values[index] if index is not None else None for index in self._order]
-        keys = self.table.key_count
-        if None in values[:keys]:
-            column = self.table.columns[values.index(None)]
+        table = self.table
+        if None in values[: table.key_count]:
+            column = table.columns[values.index(None)]
             raise self._error("table-key-empty", "the key cell is empty", position, column.name)
-        for index, column in self.table.converted:
-            if values[index] is not None:
-                values[index] = self._convert(column, values[index], position)
-        return self.table.row(*values)
-
-    def _convert(self, column: Column, cell: str, position: int) -> float | bool:
-        code, convert, expected = _CONVERSIONS[column.data_type]
         try:
-            return convert(cell)
+            for index, column in table.converted:
+                if values[index] is not None:
+                    values[index] = _CONVERSIONS[column.data_type](values[index])
         except ValueError:
-            raise self._error(code, f"{cell!r} is not {expected}", position, column.name) from None
+            code, expected = _EXPECTED[column.data_type]
+            raise self._error(code, f"{values[index]!r} is not {expected}", position, column.name) from None
+        return table.make(values)
 
     def _error(self, code: str, message: str, position: int, column: str | None = None) -> DataError:
         line = len((self._render(position) + b".").splitlines())

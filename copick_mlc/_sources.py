@@ -186,7 +186,7 @@ def _croissant_source(root: Any) -> Source:
         if places:
             # A published run keeps its row; what the overlay lists comes after and counts.
             listed = _listed(places, run, index.rows_of(TomogramRow, run))
-            yield from (item for item in listed if not (isinstance(item.row, RunRow) and index.find(item.row)))
+            yield from (item for item in listed if not (isinstance(item.row, RunRow) and index.has("runs", run)))
 
     objects = [_indexed(index, row) for row in index.rows("objects")]
     objects += [place.item(row) for place in places for row in _layout.objects(place.fs, place.path)]

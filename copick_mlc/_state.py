@@ -60,6 +60,10 @@ class TableState:
             group.rows[key] = self.file.parse(record)
             group.records[key] = record
 
+    def has(self, name: str) -> bool:
+        """Whether a group has rows; it is not parsed to tell."""
+        return bool(self.group(name).rows) if name in self.changes else self.file.has(name)
+
     def names(self) -> list[str]:
         """The groups that have rows, in file order."""
         if not self.changes:

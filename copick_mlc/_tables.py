@@ -235,6 +235,19 @@ class Table:
     def has_url(self) -> bool:
         return any(column.name == "url" for column in self.columns)
 
+    def make(self, values: Sequence[Any]) -> Row:
+        """The row with these values, one a column."""
+        row = self._plain_row(*values)
+        row.__class__ = self.row
+        return row
+
+    @cached_property
+    def _plain_row(self) -> Callable[..., Row]:
+        """The row class as it would be unfrozen. Making a frozen row takes six times as long as making a plain one
+        and changing its class, and reading a table makes many.
+        """
+        return dataclasses.make_dataclass(self.row.__name__, self.column_names, bases=(Row,), slots=True)
+
     def key(self, row: Row) -> Key:
         """The key cells of `row`, a voxel size by its `%.3f` form.
 

@@ -11,6 +11,7 @@ This module and those below it need nothing but the standard library and fsspec.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -231,6 +232,11 @@ class CroissantIndex:
         with self._lock:
             return self._state(table_named(table)).names()
 
+    def has(self, table: str, run: str) -> bool:
+        """Whether a run has rows in `table`; for `runs` and `objects`, whether there is a row of that name."""
+        with self._lock:
+            return self._state(table_named(table)).has(run)
+
     def columns(self, table: str) -> list[str]:
         """The columns that the CSV of a table has, in its order."""
         with self._lock:
@@ -255,10 +261,13 @@ class CroissantIndex:
             DataError: a `table-` code, for what is wrong in the CSV.
         """
         declared = table_named(table)
-        for name in self.groups(table) if run is None else (run,):
-            with self._lock:
-                rows = list(self._state(declared).group(name).rows.values())
-            yield from rows
+        if run is not None:
+            return iter(self._rows(declared, run))
+        return itertools.chain.from_iterable(self._rows(declared, name) for name in self.groups(table))
+
+    def _rows(self, table: Table, run: str) -> list[Row]:
+        with self._lock:
+            return list(self._state(table).group(run).rows.values())
 
     def rows_of(self, kind: type[R], run: str | None = None) -> Iterator[R]:
         """As `rows`, of the table whose rows are of class `kind`."""

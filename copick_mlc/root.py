@@ -182,7 +182,7 @@ class CopickRootMLC(CopickRoot):
     def _run(self, name: str) -> CopickRunMLC:
         run = self._runs_by_name.get(name)
         if run is None:
-            run = self._runs_by_name[name] = CopickRunMLC(self, CopickRunMeta(name=name))
+            run = self._runs_by_name[name] = CopickRunMLC(self, identity=RunRow(name))
         return run
 
     def query(self) -> list[CopickRunMLC]:
@@ -201,6 +201,8 @@ class CopickRootMLC(CopickRoot):
         """The run of that name, or None."""
         if self._selected is not None and name not in self._selected:
             return None
+        if self.index.has("runs", name):
+            return self._run(name)
         try:
             exists = self.ensure(RunRow(name), create=False)
         except UsageError:  # no run can have such a name

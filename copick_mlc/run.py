@@ -10,7 +10,7 @@ from copick.models import CopickMeshMeta, CopickRunMeta, CopickSegmentationMeta,
 from fsspec import AbstractFileSystem
 
 from copick_mlc import _layout, _urls
-from copick_mlc._artifact import no_ghost, shadowed
+from copick_mlc._artifact import LazyMeta, no_ghost, shadowed
 from copick_mlc._tables import TABLES, size_form
 from copick_mlc.errors import ReadOnlyError
 from copick_mlc.index import (
@@ -38,14 +38,29 @@ _SEGMENTATION_KINDS: tuple[type[AnySegmentationRow], ...] = (
 )
 
 
-class CopickRunMLC(CopickRunOverlay):
+class CopickRunMLC(LazyMeta, CopickRunOverlay):
     """A run, one row in `runs`."""
 
     root: CopickRootMLC
 
-    def __init__(self, root: CopickRootMLC, meta: CopickRunMeta, config: Any = None) -> None:
+    def __init__(
+        self,
+        root: CopickRootMLC,
+        meta: CopickRunMeta | None = None,
+        config: Any = None,
+        *,
+        identity: RunRow | None = None,
+    ) -> None:
+        """Made with copick's `meta`, or with the row that is its `identity`."""
         super().__init__(root, meta, config)
-        self.identity = RunRow(meta.name)
+        self.identity = identity or RunRow(self.meta.name)
+
+    def _make_meta(self) -> CopickRunMeta:
+        return CopickRunMeta(name=self.identity.name)
+
+    @property
+    def name(self) -> str:
+        return self.identity.name
 
     # --- place and existence -----------------------------------------------------------------------------
 

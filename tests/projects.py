@@ -68,8 +68,8 @@ def inventory(root: Any, *, data: bool = True) -> dict[str, Any]:
             key = (mesh.user_id, mesh.session_id, mesh.pickable_object_name)
             entry["meshes"][key] = _mesh(mesh) if data else None
         for s in run.segmentations:
-            key = (s.segmentation_type, f"{s.voxel_size:.3f}", s.user_id, s.session_id, s.name)
-            entry["segmentations"][key] = _digest(s.numpy()) if data else None
+            kind = (s.segmentation_type, f"{s.voxel_size:.3f}", s.user_id, s.session_id, s.name)
+            entry["segmentations"][kind] = _digest(s.numpy()) if data else None
     return found
 
 

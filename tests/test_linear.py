@@ -47,7 +47,7 @@ def test_a_lookup_parses_one_run(tmp_path: Path, parsed: list[bytes], runs: int)
     run = project(tmp_path, runs).get_run("TS_00007")
     assert run is not None
     assert len(run.get_picks("virus")) == 1
-    assert len(parsed) == 6  # its row and its five picks
+    assert len(parsed) == 5  # its picks
 
 
 @pytest.mark.parametrize("runs", [10, 100])
@@ -55,7 +55,7 @@ def test_a_store_parses_one_run(tmp_path: Path, parsed: list[bytes], runs: int) 
     run = project(tmp_path, runs).get_run("TS_00007")
     assert run is not None
     run.new_picks("virus", "1", "me")
-    assert len(parsed) == 7  # its row, its five picks, and the new ones, read back
+    assert len(parsed) == 6  # its picks, and the new ones, read back
 
 
 @pytest.mark.parametrize("stores", [10, 100])
@@ -66,7 +66,7 @@ def test_a_batch_parses_what_it_touches(tmp_path: Path, parsed: list[bytes], sto
             run = root.get_run(f"TS_{number:05d}")
             assert run is not None
             run.new_picks("virus", "1", "me")
-    assert len(parsed) == 7 * stores
+    assert len(parsed) == 6 * stores
 
 
 @pytest.mark.parametrize("runs", [10, 100])
