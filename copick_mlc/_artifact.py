@@ -16,7 +16,7 @@ from zarr.storage import FSStore
 from copick_mlc import _storage
 from copick_mlc._tables import Row
 from copick_mlc._zarr import create_store, has_content, open_store
-from copick_mlc.errors import MissingError, ReadOnlyError
+from copick_mlc.errors import CroissantError, MissingError, ReadOnlyError, UsageError
 
 if TYPE_CHECKING:
     from copick_mlc.root import CopickRootMLC
@@ -167,7 +167,8 @@ class Volume(Artifact):
         target.claim(self.identity)
         self._replacing = True
         try:
-            yield
+            with copick_rules():
+                yield
         finally:
             self._replacing = False
         target.record(self.identity)
@@ -219,11 +220,27 @@ def shadowed(published: list[T], overlay: list[T]) -> list[T]:
 
 
 @contextmanager
-def no_ghost(entities: list[Any]) -> Iterator[None]:
-    """Take out of a list what a failing block appended; copick's `new_*` append first and store then."""
-    length = len(entities)
+def copick_rules() -> Iterator[None]:
+    """Make a `UsageError`, `refused`, of the ValueError by which copick refuses what its caller asked for."""
     try:
         yield
+    except CroissantError:
+        raise
+    except ValueError as error:
+        raise UsageError("refused", str(error)) from error
+
+
+@contextmanager
+def no_ghost(entities: list[Any]) -> Iterator[None]:
+    """Take out of a list what a failing block appended; copick's `new_*` append first and store then.
+
+    Raises:
+        UsageError: `refused`.
+    """
+    length = len(entities)
+    try:
+        with copick_rules():
+            yield
     except BaseException:
         del entities[length:]
         raise

@@ -85,7 +85,7 @@ class Target:
         """
         for column in row.table.columns[: row.table.key_count]:
             if column.data_type == "sc:Text":
-                _urls.check_name(getattr(row, column.name), f"{column.name} in {row.table.name}")
+                _urls.check_name(getattr(row, column.name), f"the {column.name} of a row in {row.table.name}")
         return self.fs, f"{self.path}/{row.canonical_url}"
 
     def claim(self, row: Row) -> tuple[AbstractFileSystem, str]:

@@ -110,7 +110,7 @@ def check_name(name: str, what: str) -> str:
     if name in ("", ".", "..") or "/" in name or "\\" in name or _CONTROL.search(name):
         raise UsageError(
             "name-invalid",
-            f"{name!r} cannot be the name of {what}; a name is one path segment: not empty, not . or .., "
+            f"{name!r} cannot be {what}; a name is one path segment: not empty, not . or .., "
             "without slashes, backslashes and control characters",
         )
     return name

@@ -34,6 +34,7 @@ CODES = {
     "storage-failed": "The storage reported an error while reading or writing.",
     "exists": "There is something already, and nobody said to replace it.",
     "config-invalid": "A copick configuration cannot be read.",
+    "refused": "copick's own rules do not allow it: an unknown object, no user, a name that is taken, unfit values.",
     "option-invalid": "An option's value does not make sense.",
     "source-unsupported": "This kind of copick project cannot be exported.",
     "manifest-rejected": "mlcroissant found errors in the manifest.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from copick.impl.overlay import CopickPicksOverlay
 from copick.models import CopickLocation, CopickPicksFile, CopickPoint
 
-from copick_mlc._artifact import Artifact, LazyMeta, forget
+from copick_mlc._artifact import Artifact, LazyMeta, copick_rules, forget
 from copick_mlc._urls import size_in_url
 from copick_mlc.errors import DataError
 from copick_mlc.index import PicksRow
@@ -102,6 +102,17 @@ class CopickPicksMLC(LazyMeta, Artifact, CopickPicksOverlay):
             file.points = []
         self._loaded = True
         return file
+
+    def from_numpy(self, *args: Any, **kwargs: Any) -> None:
+        """As copick's: set the points from arrays, positions in Å, and store them.
+
+        Raises:
+            UsageError: `refused`, for arrays that do not fit each other.
+            ReadOnlyError, StorageError: `read-only`, `storage-failed`.
+        """
+        self._check_mutable()
+        with copick_rules():
+            super().from_numpy(*args, **kwargs)
 
     def store(self) -> None:
         """Write the points, replacing the file as a whole, and put the row.

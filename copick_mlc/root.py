@@ -12,6 +12,7 @@ from copick.models import CopickRoot, CopickRunMeta, PickableObject
 from fsspec import AbstractFileSystem
 
 from copick_mlc import _layout, _storage, _urls
+from copick_mlc._artifact import copick_rules
 from copick_mlc._target import Target
 from copick_mlc.config import CopickConfigMLCroissant
 from copick_mlc.errors import DataError, MissingError, ReadOnlyError, UsageError
@@ -213,8 +214,8 @@ class CopickRootMLC(CopickRoot):
         """Make a run.
 
         Raises:
-            ValueError: where there is one of that name, unless `exist_ok`.
-            UsageError: `name-invalid`, for a name that is not one path segment.
+            UsageError: `exists`, where there is one of that name, unless `exist_ok`; `name-invalid`, for a name that
+                is not one path segment.
             ReadOnlyError: `read-only`.
         """
         known = self.get_run(name)
@@ -267,12 +268,13 @@ class CopickRootMLC(CopickRoot):
         Takes the arguments of copick's `new_object`.
 
         Raises:
-            ValueError: for a definition copick does not allow, or a name that is taken.
+            UsageError: `refused`, for a definition copick does not allow, or a name that is taken.
             ReadOnlyError: `read-only`, in Mode A.
         """
         if self.target.indexed:
             self.target.check()
-        made: CopickObjectMLC = super().new_object(name, *args, **kwargs)
+        with copick_rules():
+            made: CopickObjectMLC = super().new_object(name, *args, **kwargs)
         if self.target.indexed:
             try:
                 self.index.put_object(made.meta.model_dump(mode="json"))

@@ -149,7 +149,7 @@ class CopickRunMLC(LazyMeta, CopickRunOverlay):
         """Make a voxel spacing, in Å, rounded to three decimals.
 
         Raises:
-            ValueError: where there is one already, unless `exist_ok`.
+            UsageError: `refused`, where there is one already, unless `exist_ok`.
             ReadOnlyError: `read-only`.
         """
         known = self.get_voxel_spacing(voxel_size)
@@ -195,7 +195,7 @@ class CopickRunMLC(LazyMeta, CopickRunOverlay):
         """Make a set of picks, empty, and store it.
 
         Raises:
-            ValueError: where there is one with that key, unless `exist_ok`; for an unknown object or no user.
+            UsageError: `refused`, where one has that key, unless `exist_ok`; for an unknown object or no user.
             ReadOnlyError: `read-only`.
         """
         with no_ghost(self.picks):
@@ -243,7 +243,7 @@ class CopickRunMLC(LazyMeta, CopickRunOverlay):
         """Make a mesh, empty, and store it.
 
         Raises:
-            ValueError: where there is one with that key, unless `exist_ok`; for an unknown object or no user.
+            UsageError: `refused`, where one has that key, unless `exist_ok`; for an unknown object or no user.
             ReadOnlyError: `read-only`.
         """
         with no_ghost(self.meshes):
@@ -329,7 +329,7 @@ class CopickRunMLC(LazyMeta, CopickRunOverlay):
         """Make a segmentation, an empty zarr store; the voxel size in Å is rounded to three decimals.
 
         Raises:
-            ValueError: where there is one with that key, unless `exist_ok`; for an unknown object or no user.
+            UsageError: `refused`, where one has that key, unless `exist_ok`; for an unknown object or no user.
             ReadOnlyError: `read-only`.
         """
         with no_ghost(self.segmentations):

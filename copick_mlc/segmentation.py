@@ -96,7 +96,7 @@ class CopickSegmentationMLC(LazyMeta, Volume, CopickSegmentationOverlay):
             dtype: Data type; by default the smallest unsigned integer type that holds the values.
 
         Raises:
-            ValueError: for values that the type of segmentation does not allow.
+            UsageError: `refused`, for values that the type of segmentation does not allow.
             ReadOnlyError: `read-only`.
         """
         with self._replaced():
@@ -117,7 +117,7 @@ class CopickSegmentationMLC(LazyMeta, Volume, CopickSegmentationOverlay):
             channel: Of a panoptic segmentation, the channel to write; by default both, from (2, z, y, x).
 
         Raises:
-            ValueError: for values that do not fit.
+            UsageError: `refused`, for values that do not fit.
             ReadOnlyError: `read-only`.
         """
         with self._modified():

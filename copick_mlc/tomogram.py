@@ -100,7 +100,7 @@ class CopickTomogramMLC(LazyMeta, Volume, CopickTomogramOverlay):
         """Make a feature map of this tomogram, an empty zarr store.
 
         Raises:
-            ValueError: where there is one of that type, unless `exist_ok`.
+            UsageError: `refused`, where there is one of that type, unless `exist_ok`.
             ReadOnlyError: `read-only`.
         """
         with no_ghost(self.features):

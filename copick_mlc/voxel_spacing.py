@@ -90,7 +90,7 @@ class CopickVoxelSpacingMLC(CopickVoxelSpacingOverlay):
         """Make a tomogram, an empty zarr store.
 
         Raises:
-            ValueError: where there is one of that type, unless `exist_ok`.
+            UsageError: `refused`, where there is one of that type, unless `exist_ok`.
             ReadOnlyError: `read-only`.
         """
         with no_ghost(self.tomograms):

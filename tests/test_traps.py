@@ -17,6 +17,7 @@ import zarr
 from fsspec.implementations.local import LocalFileSystem
 
 from copick_mlc import CopickConfigMLCroissant, CopickRootMLC, CopickRunMLC, CroissantError, _storage, from_croissant
+from copick_mlc.errors import UsageError
 from tests.projects import inventory, tree
 from tests.test_mode_a import (
     BOX,
@@ -488,3 +489,26 @@ def test_entity_whose_row_is_gone(root: CopickRootMLC, manifest: Path) -> None:
     stale.from_numpy(labels("binary"))
     assert len(rows(manifest, "segmentations", run="TS_001", is_multilabel="false")) == 1, "written is written"
     assert np.array_equal(the_segmentation(reopened(root)).numpy(), labels("binary"))
+
+
+@pytest.mark.parametrize(
+    "refuse",
+    [
+        lambda root: root.get_run("TS_001").new_picks("virus", "1", "me"),
+        lambda root: root.get_run("TS_001").new_picks("ribosome", "1", "demo"),
+        lambda root: root.get_run("TS_001").new_mesh("virus", "1", "me"),
+        lambda root: root.get_run("TS_001").new_segmentation(10.0, "virus", "1"),
+        lambda root: root.get_run("TS_001").voxel_spacings[0].new_tomogram("wbp"),
+        lambda root: root.get_run("TS_001").picks[0].from_numpy(np.ones((2, 3)), np.ones((3, 4, 4))),
+        lambda root: root.get_run("TS_001").get_segmentations(name="all")[0].from_numpy(np.full((2, 2, 2), -1)),
+        lambda root: root.new_object("ribosome", True),
+    ],
+)
+def test_what_copick_refuses_is_our_error_too(manifest: Path, refuse: Callable[[CopickRootMLC], object]) -> None:
+    root = from_croissant(manifest)
+    before = tree(manifest.parent.parent)
+    with pytest.raises(ValueError, match=r".") as caught:
+        refuse(root)
+    assert isinstance(caught.value, UsageError)
+    assert caught.value.code == "refused"
+    assert tree(manifest.parent.parent) == before
