@@ -143,14 +143,12 @@ class _LabelRow(Row):
     portal_annotation_file_id: Annotated[str | None, "Id of the annotation file in the CryoET Data Portal."] = None
 
 
-@dataclass(frozen=True, slots=True)
 class InstanceSegmentationRow(_LabelRow):
-    pass
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
 class PanopticSegmentationRow(_LabelRow):
-    pass
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
