@@ -15,7 +15,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from fsspec import AbstractFileSystem
@@ -43,7 +43,7 @@ from copick_mlc._tables import (
     encode_table,
     table_named,
 )
-from copick_mlc.errors import CroissantError, DataError, ReadOnlyError, UnknownRunError, UsageError
+from copick_mlc.errors import CroissantError, DataError, ExistsError, ReadOnlyError, UnknownRunError, UsageError
 
 __all__ = [
     "CroissantIndex",
@@ -428,6 +428,7 @@ class CroissantIndex:
             ReadOnlyError: `read-only`.
             StorageError: `storage-failed`. The pending changes are then dropped: memory is as it was before them.
             DataError: where what others wrote since cannot be read.
+            ExistsError: `exists`, where a CSV would be replaced that the manifest does not declare.
         """
         with self._lock:
             if not self.pending:
@@ -438,8 +439,9 @@ class CroissantIndex:
                 self._discard()
                 raise
             actions, self.deferred = self.deferred, []
-        for action in actions:
-            action()
+        with ExitStack() as stack:  # calls all of them, in order, also where one fails
+            for action in reversed(actions):
+                stack.callback(action)
 
     def reload(self) -> None:
         """Read metadata.json and the tables in use anew. Pending changes are dropped: commit them before.
@@ -547,6 +549,7 @@ class CroissantIndex:
             signature = _storage.signature(self._fs, self._file_path(TABLES[name]))
             if self._is_stale(state) or signature != state.signature:
                 self._rebase(name)
+            self._check_unread(TABLES[name])
         files = {name: state.render() for name, state in self._states.items() if state.changes}
         contents = {self._file_path(TABLES[name]): file.data for name, file in files.items()}
         checksums = {
@@ -570,6 +573,17 @@ class CroissantIndex:
             state.file = state.original = file
             state.sha256, state.changes = checksums[name], {}
             state.signature = _storage.signature(self._fs, self._file_path(TABLES[name]))
+
+    def _check_unread(self, table: Table) -> None:
+        """Refuse to replace a CSV that nobody has read, because the manifest does not declare it."""
+        path = self._file_path(table)
+        if not self._manifest.declares(table) and self._fs.exists(path):
+            raise ExistsError(
+                "exists",
+                f"the manifest does not declare this file, so {table.name} was taken to be empty; move it away, or "
+                "declare it, before rows are written",
+                path=path,
+            )
 
     def _split_names(self) -> list[str]:
         return [row.split for row in self.rows_of(RunRow) if row.split]

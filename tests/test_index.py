@@ -219,6 +219,38 @@ def test_a_table_that_is_not_declared_is_empty(index: CroissantIndex, path: Path
     assert not (path.parent / "meshes.csv").exists()
 
 
+def test_a_csv_that_nobody_declared_is_not_replaced(index: CroissantIndex, path: Path) -> None:
+    (path.parent / "meshes.csv").write_text("somebody's\n")
+    before = tree(path.parent)
+    with pytest.raises(FileExistsError, match="declare") as caught:
+        index.put(MeshRow("TS_1", "a", "0", "o"))
+    assert isinstance(caught.value, CroissantError)
+    assert tree(path.parent) == before
+    assert list(index.rows("meshes")) == []
+    (path.parent / "meshes.csv").unlink()
+    index.put(MeshRow("TS_1", "a", "0", "o"))
+    assert records(path, "meshes")[0]["user_id"] == "a"
+
+
+def test_every_deferred_action_is_called_in_order(index: CroissantIndex) -> None:
+    called: list[str] = []
+
+    def fail() -> None:
+        called.append("first")
+        raise OSError("no")
+
+    def work() -> None:
+        with index.batch():
+            index.put(NEW)
+            index.after_commit(fail)
+            index.after_commit(lambda: called.append("second"))
+
+    with pytest.raises(OSError, match="no"):
+        work()
+    assert called == ["first", "second"]
+    assert not index.deferred
+
+
 def test_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(MissingError) as caught:
         open_index(tmp_path / "metadata.json")
