@@ -15,7 +15,7 @@ from fsspec import AbstractFileSystem
 
 from copick_mlc import _storage, _urls
 from copick_mlc._tables import Row
-from copick_mlc.errors import ReadOnlyError
+from copick_mlc.errors import DataError, ReadOnlyError
 from copick_mlc.index import CroissantIndex
 
 
@@ -136,30 +136,35 @@ class Target:
             removals = [_Removal(*self.place(row)) for row in rows if row.table.has_url] + removals
         with self.index.batch():
             if self.indexed:
-                removals = [removal for row in rows for removal in self._removals(row)] + removals
+                removals = self._data_of(rows) + removals
                 for row in rows:
                     self.index.remove(row)
             for removal in removals:
                 self.index.after_commit(removal)
 
-    def _removals(self, row: Row) -> list[_Removal]:
-        known = self.index.find(row)
-        url = getattr(known, "url", None)
-        if known is None or not url:
-            return []
-        absolute = self.index.absolute_url(url)
-        inside = _urls.relative(
-            posixpath.normpath(absolute) if absolute.startswith("/") else absolute, self.index.base_url
-        )
-        shared = any(
-            other != known and getattr(other, "url", None) == url
-            for other in self.index.rows(known.table.name, known.group)
-        )
-        if inside is None or shared or inside.split("/")[0] == "Croissant":
-            return []
+    def _data_of(self, rows: list[Row]) -> list[_Removal]:
+        """The removals of the data that only `rows` name."""
+        going = {(row.table.name, row.key) for row in rows}
+        groups = dict.fromkeys((row.table.name, row.group) for row in rows)
+        there = [row for table, group in groups for row in self.index.rows(table, group)]
+        kept = {getattr(row, "url", None) for row in there if (row.table.name, row.key) not in going}
+        urls = {getattr(row, "url", None): row for row in there if (row.table.name, row.key) in going}
+        found = (self._data_at(url, row) for url, row in urls.items() if url and url not in kept)
+        return [removal for removal in found if removal is not None]
+
+    def _data_at(self, url: str, row: Row) -> _Removal | None:
+        """The removal of what `row` names, if that is inside the project and looks like the row's kind of data."""
+        try:
+            absolute = self.index.absolute_url(url)
+        except DataError:  # a URL that leads out of the project
+            return None
+        normal = posixpath.normpath(absolute) if absolute.startswith("/") else absolute
+        inside = _urls.relative(normal, self.index.base_url)
+        if inside is None or inside.split("/")[0] == "Croissant":
+            return None
         fs, path = self.index.resolve_url(url)
-        is_store = known.table.canonical.endswith(".zarr")
-        # A row could name a directory of the project; only what looks like its own kind of data goes.
+        is_store = row.table.canonical.endswith(".zarr")
+        # A row could name a directory of the project, or its manifest.
         if is_store != bool(fs.isdir(path)) or (is_store and not path.endswith(".zarr")):
-            return []
-        return [_Removal(fs, path)]
+            return None
+        return _Removal(fs, path)

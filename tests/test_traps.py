@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from copick_mlc import CopickConfigMLCroissant, CopickRootMLC, CopickRunMLC, CroissantError, _storage, from_croissant
 from copick_mlc.errors import UsageError
+from copick_mlc.index import PicksRow
 from tests.projects import inventory, tree
 from tests.test_mode_a import (
     BOX,
@@ -512,3 +514,29 @@ def test_what_copick_refuses_is_our_error_too(manifest: Path, refuse: Callable[[
     assert isinstance(caught.value, UsageError)
     assert caught.value.code == "refused"
     assert tree(manifest.parent.parent) == before
+
+
+def test_a_row_whose_url_leads_out_of_the_project_can_be_deleted(manifest: Path) -> None:
+    root = from_croissant(manifest)
+    row = next(root.index.rows_of(PicksRow, "TS_001"))
+    victim = manifest.parent.parent.parent / "victim.json"
+    victim.write_text("{}")
+    root.index.put(replace(row, url="../victim.json"))
+    run = root.get_run("TS_001")
+    assert run is not None
+    run.get_picks(row.object_name, row.user_id, row.session_id)[0].delete()
+    assert from_croissant(manifest).index.find(row) is None
+    assert victim.exists()
+
+
+def test_two_rows_of_a_run_that_name_one_file(manifest: Path) -> None:
+    root = from_croissant(manifest)
+    first, second = root.index.rows_of(PicksRow, "TS_001")
+    root.index.put(replace(second, url=first.url))
+    file = manifest.parent.parent / str(first.url)
+    run = root.get_run("TS_001")
+    assert run is not None
+    run.get_picks(first.object_name, first.user_id, first.session_id)[0].delete()
+    assert file.exists()
+    run.delete_picks()
+    assert not file.exists()
