@@ -15,7 +15,7 @@ from fsspec import AbstractFileSystem
 
 from copick_mlc import _storage, _urls
 from copick_mlc._tables import Row
-from copick_mlc.errors import DataError, ReadOnlyError
+from copick_mlc.errors import DataError, ReadOnlyError, UsageError
 from copick_mlc.index import CroissantIndex
 
 
@@ -97,6 +97,10 @@ class Target:
         """
         self.check()
         fs, path = self.place(row)
+        if not self.indexed and "/." in f"/{row.canonical_url}":
+            raise UsageError(
+                "name-invalid", f"{row.key}: a name that begins with a dot is hidden; an overlay does not list it"
+            )
         for action in self.index.deferred:
             if isinstance(action, _Removal) and action.touches(path):
                 action()

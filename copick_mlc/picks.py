@@ -130,6 +130,9 @@ class CopickPicksMLC(LazyMeta, Artifact, CopickPicksOverlay):
         super().store()
 
     def _store(self) -> None:
+        row = self._project.index.find(self.identity) if self._indexed else None
+        if self.meta.voxel_spacing is None and row is not None:
+            self.meta.voxel_spacing = row.voxel_size  # known, though nobody has read the file
         data = dump_picks(self.meta)
         columns: dict[str, Any] = {"sha256": hashlib.sha256(data).hexdigest()}
         if self.meta.voxel_spacing is not None:

@@ -408,3 +408,10 @@ def test_batches_work_too(root: CopickRootMLC, overlay: Path) -> None:
         the_run(root).delete_picks(user_id="me")
     root.sync()
     assert not differences(tree(overlay), {})
+
+
+def test_a_name_that_an_overlay_would_hide(overlay_root: CopickRootMLC) -> None:
+    with pytest.raises(ValueError, match="hidden") as caught:
+        overlay_root.new_run(".mine")
+    assert isinstance(caught.value, CroissantError)
+    assert overlay_root.get_run(".mine") is None

@@ -294,3 +294,11 @@ def test_numpy_round_trip(root: CopickRootMLC, manifest: Path) -> None:
     with pytest.raises(ValueError, match="same"):
         again.from_numpy(positions, transforms[:3])
     assert len(the_picks(from_croissant(manifest)).points) == 50
+
+
+def test_new_points_keep_the_voxel_size(manifest: Path) -> None:
+    run = from_croissant(manifest).get_run("TS_001")
+    assert run is not None
+    run.get_picks("ribosome", "demo")[0].from_numpy(np.ones((1, 3)))
+    file = manifest.parent.parent / "ExperimentRuns/TS_001/Picks/demo_1_ribosome.json"
+    assert json.loads(file.read_text())["voxel_spacing"] == 10.0
