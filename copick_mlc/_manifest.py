@@ -12,11 +12,12 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from copick_mlc import _splits
+from copick_mlc._splits import SPLITS_ID
 from copick_mlc._tables import TABLES, Column, Table
 from copick_mlc.errors import DataError
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
-SPLITS_ID = "copick/splits"
 
 #: The properties of the dataset that the format owns.
 OWN_PROPERTIES = ("@context", "@type", "conformsTo", "copick:baseUrl", "copick:config", "distribution", "recordSet")
@@ -45,20 +46,6 @@ CONTEXT: dict[str, Any] = {
     "sc": "https://schema.org/",
     **{term: f"cr:{term}" for term in _CROISSANT_TERMS},
 }
-
-_SPLIT_URLS = {
-    "train": "https://mlcommons.org/definitions/training_split",
-    "val": "https://mlcommons.org/definitions/validation_split",
-    "validation": "https://mlcommons.org/definitions/validation_split",
-    "test": "https://mlcommons.org/definitions/test_split",
-    "eval": "https://mlcommons.org/definitions/test_split",
-}
-
-# The cells that pandas reads as something else than text, lower case, besides numbers.
-_PANDAS_WORDS = frozenset(
-    "#n/a|#n/a n/a|#na|-1.#ind|-1.#qnan|-nan|1.#ind|1.#qnan|<na>|n/a|na|nan|none|null|true|false|inf|-inf|+inf|"
-    "infinity|-infinity|+infinity".split("|")
-)
 
 
 class Manifest:
@@ -324,62 +311,19 @@ def _place(record_sets: list[Any], table: Table) -> int:
 
 
 def _declare_splits(record_sets: list[Any], names: list[str]) -> None:
+    """Have the record set of splits say which there are, and the runs refer to it."""
     runs = _entry(record_sets, "copick/runs") or {}
     field = _entry(runs.get("field", []), "copick/runs/split")
-    entry = _entry(record_sets, SPLITS_ID)
     if field is not None:
         field.pop("references", None)
-        # mlcroissant follows the reference with pandas' merge, which fails unless some split is read as text.
-        if any(not _pandas_misreads(name) for name in names):
+        if _splits.can_be_referred_to(names):
             field["references"] = {"field": {"@id": f"{SPLITS_ID}/name"}}
+    entry = _entry(record_sets, SPLITS_ID)
     if not names:
         if entry is not None:
             record_sets.remove(entry)
         return
     if entry is None:
-        entry = _splits_record_set()
+        entry = _splits.record_set()
         record_sets.append(entry)
-    old = {row.get(f"{SPLITS_ID}/name"): row for row in _objects(entry.get("data"))}
-    entry["data"] = [
-        old.get(name, {f"{SPLITS_ID}/name": name, f"{SPLITS_ID}/url": _SPLIT_URLS.get(name.lower(), "")})
-        for name in names
-    ]
-
-
-def _splits_record_set() -> dict[str, Any]:
-    return {
-        "@type": "cr:RecordSet",
-        "@id": SPLITS_ID,
-        "name": "splits",
-        "description": "The machine-learning splits that runs are assigned to.",
-        "dataType": "cr:Split",
-        "key": {"@id": f"{SPLITS_ID}/name"},
-        "field": [
-            {
-                "@type": "cr:Field",
-                "@id": f"{SPLITS_ID}/name",
-                "name": "name",
-                "description": "Name of the split.",
-                "dataType": "sc:Text",
-            },
-            {
-                "@type": "cr:Field",
-                "@id": f"{SPLITS_ID}/url",
-                "name": "url",
-                "description": "What the split is for, where MLCommons defines it.",
-                "dataType": ["sc:URL", "cr:Split"],
-            },
-        ],
-    }
-
-
-def _pandas_misreads(cell: str) -> bool:
-    """Whether pandas, without being told the type, reads a cell as a number, a boolean or nothing."""
-    text = cell.strip()
-    if not text or text.lower() in _PANDAS_WORDS:
-        return True
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    entry["data"] = _splits.data(names, _objects(entry.get("data")))

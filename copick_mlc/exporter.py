@@ -23,6 +23,7 @@ from fsspec import AbstractFileSystem
 from copick_mlc import _manifest, _storage, _urls
 from copick_mlc._selection import Selection
 from copick_mlc._sources import Item, Source, merged, open_source
+from copick_mlc._splits import assignments
 from copick_mlc._tables import TABLES, Key, Row, encode_table
 from copick_mlc._validation import validate as check_with_mlcroissant
 from copick_mlc.errors import CroissantError, CroissantWarning, DataError, ExistsError, UsageError
@@ -34,7 +35,6 @@ from copick_mlc.index import (
     RunRow,
     TomogramRow,
     VoxelSpacingRow,
-    assignments,
 )
 
 _RECOMMENDED = ("license", "citeAs", "version")

@@ -23,6 +23,7 @@ from fsspec import AbstractFileSystem
 from copick_mlc import _manifest, _storage, _urls
 from copick_mlc._csv import TableFile
 from copick_mlc._manifest import Manifest
+from copick_mlc._splits import assignments, reassigned
 from copick_mlc._state import TableState
 from copick_mlc._tables import (
     TABLES,
@@ -39,11 +40,10 @@ from copick_mlc._tables import (
     Table,
     TomogramRow,
     VoxelSpacingRow,
-    cells_of,
     encode_table,
     table_named,
 )
-from copick_mlc.errors import CroissantError, DataError, ExistsError, ReadOnlyError, UnknownRunError, UsageError
+from copick_mlc.errors import CroissantError, DataError, ExistsError, ReadOnlyError
 
 __all__ = [
     "CroissantIndex",
@@ -63,24 +63,6 @@ __all__ = [
 # Another process replaces CSVs before the manifest that declares them. Between the two, a reader waits.
 _RETRIES = 5
 _RETRY_SECONDS = 0.05
-
-
-def assignments(mapping: Mapping[str, Iterable[str]]) -> dict[str, str]:
-    """The split of each run, from the runs of each split; a str is one run.
-
-    Raises:
-        UsageError: `option-invalid`, for an empty split name or a run in two splits; `name-invalid`, for a
-            split name that cannot be a cell.
-    """
-    splits: dict[str, str] = {}
-    for split, runs in mapping.items():
-        if not split:
-            raise UsageError("option-invalid", "a split needs a name; use clear_splits to take runs out of theirs")
-        cells_of(RunRow("any", split=split))
-        for run in [runs] if isinstance(runs, str) else runs:
-            if splits.setdefault(run, split) != split:
-                raise UsageError("option-invalid", f"run {run!r} is in two splits, {splits[run]!r} and {split!r}")
-    return splits
 
 
 class CroissantIndex:
@@ -320,11 +302,7 @@ class CroissantIndex:
             UnknownRunError: `run-unknown`.
             UsageError, ReadOnlyError, StorageError: as `put`.
         """
-        with self._lock:
-            row = self.find(RunRow(run_name))
-            if row is None:
-                raise UnknownRunError("run-unknown", f"there is no run {run_name!r} in this project", path=self.url)
-            self.put(RunRow(row.name, row.portal_run_id, split or None))
+        self._assign({run_name: split or None})
 
     def splits(self) -> dict[str, list[str]]:
         """The sorted run names of each split."""
@@ -347,14 +325,8 @@ class CroissantIndex:
             ReadOnlyError, StorageError: as `put`.
         """
         wanted: dict[str, str | None] = dict(assignments(mapping))
-        runs = set(self.groups("runs"))
-        self._check_runs(wanted, runs)
-        if clear_existing:
-            wanted = {**dict.fromkeys(sorted(runs)), **wanted}
-        with self.batch():
-            for run, split in wanted.items():
-                if self.get_split(run) != split:
-                    self.set_split(run, split)
+        others = self.groups("runs") if clear_existing else []
+        self._assign({**dict.fromkeys(others), **wanted})
 
     def clear_splits(self, runs: Iterable[str] | None = None) -> None:
         """Take runs, or all runs, out of their splits, in one commit, all or none.
@@ -363,18 +335,14 @@ class CroissantIndex:
             UnknownRunError: `run-unknown`.
             ReadOnlyError, StorageError: as `put`.
         """
-        known = self.groups("runs")
-        names = known if runs is None else list(runs)
-        self._check_runs(names, set(known))
-        with self.batch():
-            for name in names:
-                if self.get_split(name) is not None:
-                    self.set_split(name, None)
+        self._assign(dict.fromkeys(self.groups("runs") if runs is None else runs))
 
-    def _check_runs(self, names: Iterable[str], known: set[str]) -> None:
-        unknown = sorted(set(names) - known)
-        if unknown:
-            raise UnknownRunError("run-unknown", f"no such runs in this project: {', '.join(unknown)}", path=self.url)
+    def _assign(self, wanted: Mapping[str, str | None]) -> None:
+        with self._lock:
+            changed = reassigned(wanted, self.find, self.url)
+            with self.batch():
+                for row in changed:
+                    self.put(row)
 
     # --- batch, commit, reload ---------------------------------------------------------------------------
 

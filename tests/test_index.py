@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from copick_mlc._csv import TableFile
+from copick_mlc._splits import assignments
 from copick_mlc.errors import (
     CroissantError,
     DataError,
@@ -45,7 +46,6 @@ from copick_mlc.index import (
     RunRow,
     SegmentationRow,
     VoxelSpacingRow,
-    assignments,
 )
 
 # Spellings, an unknown column and portal columns that no commit may change where nobody asked for it.

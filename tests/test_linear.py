@@ -77,3 +77,13 @@ def test_new_runs_parse_nothing_of_others(tmp_path: Path, parsed: list[bytes], r
             root.new_run(f"new_{number}")
     assert len(parsed) <= 5 + runs  # the runs there are, for the manifest's splits, and each new one, read back
     assert len(root.runs) == runs + 5
+
+
+@pytest.mark.parametrize("runs", [10, 100])
+def test_splits_set_one_by_one_parse_each_run_once(tmp_path: Path, parsed: list[bytes], runs: int) -> None:
+    root = project(tmp_path, runs)
+    with root.batch():
+        for run in root.runs:
+            run.split = "train"
+    assert len(parsed) == 2 * runs + runs  # each row, as what it replaces, and read back
+    assert len(root.splits["train"]) == runs
