@@ -14,29 +14,30 @@ from fsspec import AbstractFileSystem
 from zarr.storage import FSStore
 
 from copick_mlc import _storage
-from copick_mlc._tables import Row
+from copick_mlc._entity import LazyMeta, Located, copick_rules, forget
 from copick_mlc._zarr import create_store, has_content, open_store
-from copick_mlc.errors import CroissantError, MissingError, ReadOnlyError, UsageError
+from copick_mlc.errors import MissingError, ReadOnlyError
+from copick_mlc.index import InstanceSegmentationRow, MeshRow, PanopticSegmentationRow, PicksRow, SegmentationRow
 
 if TYPE_CHECKING:
     from copick_mlc.root import CopickRootMLC
+    from copick_mlc.run import CopickRunMLC
 
 T = TypeVar("T", bound="Artifact")
 
 
-class Artifact:
+class Artifact(Located):
     """Mixin of the classes whose instances have a row with a URL.
 
     Attributes:
         read_only: True for what is published and not in the overlay.
-        identity: A row with the artifact's key.
     """
 
     read_only: bool
-    identity: Row
 
     @property
-    def _project(self) -> CopickRootMLC:
+    def _listed_in(self) -> list[Any] | None:
+        """The list this artifact is in, if somebody has asked for that."""
         raise NotImplementedError
 
     @property
@@ -59,6 +60,12 @@ class Artifact:
                     raise MissingError("data-missing", f"the row {row.key} of {row.table.file_name} has no url")
                 return self._project.index.resolve_url(url)
         return self._project.target.place(self.identity)
+
+    @property
+    def static_path(self) -> str | None:
+        """Absolute URL of the published data; None where no row names any."""
+        url = getattr(self._project.index.find(self.identity), "url", None)
+        return self._project.index.absolute_url(url) if url else None
 
     @property
     def path(self) -> str:
@@ -98,16 +105,51 @@ class Artifact:
         return bool(fs.exists(path))
 
     def delete(self) -> None:
-        """Remove the row, then the data, then this object from the lists it is in.
+        """Delete the row, then the data.
 
         Raises:
-            ReadOnlyError: `read-only`.
+            ReadOnlyError, StorageError: `read-only`, `storage-failed`.
         """
         self._check_mutable()
-        super().delete()  # type: ignore[misc]  # copick's class is next in the order of resolution
+        self._delete_data()
+        forget(self._listed_in, self)
 
     def _delete_data(self) -> None:
         self._project.target.delete([self.identity])
+
+
+class Annotation(LazyMeta, Artifact):
+    """Mixin of picks, meshes and segmentations: what somebody made of a run in a session."""
+
+    run: CopickRunMLC
+    identity: PicksRow | MeshRow | SegmentationRow | InstanceSegmentationRow | PanopticSegmentationRow
+
+    @property
+    def _project(self) -> CopickRootMLC:
+        return self.run.root
+
+    @property
+    def user_id(self) -> str:
+        return self.identity.user_id
+
+    @property
+    def session_id(self) -> str:
+        return self.identity.session_id
+
+
+class AnnotationFile(Annotation):
+    """Mixin of picks and meshes: annotations of one object, in one file."""
+
+    identity: PicksRow | MeshRow
+
+    @property
+    def pickable_object_name(self) -> str:
+        return self.identity.object_name
+
+    @property
+    def directory(self) -> str:
+        """Path of the directory that holds the file, with a slash at its end."""
+        return self.path.rpartition("/")[0] + "/"
 
 
 class Volume(Artifact):
@@ -188,65 +230,9 @@ class Volume(Artifact):
             yield
 
 
-class LazyMeta:
-    """Mixin of the classes whose copick metadata is made when someone asks for it.
-
-    Making pydantic models is most of the cost of a walk over a project; most walks need only names.
-    """
-
-    _meta: Any = None
-
-    def _make_meta(self) -> Any:
-        raise NotImplementedError
-
-    @property
-    def meta(self) -> Any:
-        """copick's metadata object."""
-        if self._meta is None:
-            self._meta = self._make_meta()
-        return self._meta
-
-    @meta.setter
-    def meta(self, value: Any) -> None:
-        self._meta = value
-
-
 def shadowed(published: list[T], overlay: list[T]) -> list[T]:
     """Published artifacts and those of the overlay; of two with the same key, the overlay's."""
     if not published or not overlay:
         return published or overlay
     keys = {artifact.identity.key for artifact in overlay}
     return [artifact for artifact in published if artifact.identity.key not in keys] + overlay
-
-
-@contextmanager
-def copick_rules() -> Iterator[None]:
-    """Make a `UsageError`, `refused`, of the ValueError by which copick refuses what its caller asked for."""
-    try:
-        yield
-    except CroissantError:
-        raise
-    except ValueError as error:
-        raise UsageError("refused", str(error)) from error
-
-
-@contextmanager
-def no_ghost(entities: list[Any]) -> Iterator[None]:
-    """Take out of a list what a failing block appended; copick's `new_*` append first and store then.
-
-    Raises:
-        UsageError: `refused`.
-    """
-    length = len(entities)
-    try:
-        with copick_rules():
-            yield
-    except BaseException:
-        del entities[length:]
-        raise
-
-
-def forget(cached: list[Any] | None, entity: Any) -> None:
-    """Take an entity out of a list that may not have been asked for yet."""
-    if cached is not None and entity in cached:
-        cached.remove(entity)

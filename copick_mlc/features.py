@@ -8,7 +8,8 @@ import numpy as np
 from copick.impl.overlay import CopickFeaturesOverlay
 from copick.models import CopickFeaturesMeta
 
-from copick_mlc._artifact import LazyMeta, Volume
+from copick_mlc._artifact import Volume
+from copick_mlc._entity import LazyMeta
 from copick_mlc.index import FeaturesRow
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ class CopickFeaturesMLC(LazyMeta, Volume, CopickFeaturesOverlay):
     @property
     def _project(self) -> CopickRootMLC:
         return self.tomogram.voxel_spacing.run.root
+
+    @property
+    def _listed_in(self) -> list[Any] | None:
+        return self.tomogram._features
 
     @property
     def tomo_type(self) -> str:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from copick.impl.overlay import CopickMeshOverlay
 from copick.models import CopickMeshMeta
 
-from copick_mlc._artifact import Artifact, LazyMeta, forget
+from copick_mlc._artifact import AnnotationFile
 from copick_mlc.errors import DataError
 from copick_mlc.index import MeshRow
 
 if TYPE_CHECKING:
-    from copick_mlc.root import CopickRootMLC
     from copick_mlc.run import CopickRunMLC
 
 
@@ -30,7 +29,7 @@ _TRIMESH_ERRORS = (
 )
 
 
-class CopickMeshMLC(LazyMeta, Artifact, CopickMeshOverlay):
+class CopickMeshMLC(AnnotationFile, CopickMeshOverlay):
     """A mesh, a binary glTF file with one row in `meshes`. trimesh is imported when a mesh is read or written."""
 
     run: CopickRunMLC
@@ -59,25 +58,8 @@ class CopickMeshMLC(LazyMeta, Artifact, CopickMeshOverlay):
         )
 
     @property
-    def _project(self) -> CopickRootMLC:
-        return self.run.root
-
-    @property
-    def pickable_object_name(self) -> str:
-        return self.identity.object_name
-
-    @property
-    def user_id(self) -> str:
-        return self.identity.user_id
-
-    @property
-    def session_id(self) -> str:
-        return self.identity.session_id
-
-    @property
-    def directory(self) -> str:
-        """Path of the directory that holds the file, with a slash at its end."""
-        return self.path.rpartition("/")[0] + "/"
+    def _listed_in(self) -> list[Any] | None:
+        return self.run._meshes
 
     def _load(self) -> Any:
         import trimesh
@@ -100,13 +82,3 @@ class CopickMeshMLC(LazyMeta, Artifact, CopickMeshOverlay):
     def _store(self) -> None:
         data = self.mesh.export(file_type="glb")  # reads the mesh first, where nobody has set one
         self._project.target.write_file(self.identity, data, sha256=hashlib.sha256(data).hexdigest())
-
-    def delete(self) -> None:
-        """Delete the row, then the file.
-
-        Raises:
-            ReadOnlyError: `read-only`.
-        """
-        self._check_mutable()
-        self._delete_data()
-        forget(self.run._meshes, self)

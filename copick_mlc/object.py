@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from copick.impl.overlay import CopickObjectOverlay
 from copick.models import PickableObject
-from fsspec import AbstractFileSystem
 from zarr.storage import FSStore
 
 from copick_mlc import _layout
@@ -20,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class CopickObjectMLC(Volume, CopickObjectOverlay):
-    """A pickable object, defined in `copick:config`. Its density map, if any, has one row in `objects`."""
+    """A pickable object, defined in `copick:config`. Its density map, if any, has one row in `objects`.
+
+    `delete()` deletes the density map; the object stays defined.
+    """
 
     root: CopickRootMLC
     identity: ObjectRow
@@ -34,6 +36,10 @@ class CopickObjectMLC(Volume, CopickObjectOverlay):
         return self.root
 
     @property
+    def _listed_in(self) -> None:
+        return None
+
+    @property
     def has_density_map(self) -> bool:
         """Whether there is a density map."""
         return self._exists()
@@ -42,21 +48,6 @@ class CopickObjectMLC(Volume, CopickObjectOverlay):
         if self._indexed:
             return self.root.index.find(self.identity) is not None
         return _layout.is_store(*self._place())
-
-    @property
-    def static_path(self) -> str | None:
-        """Absolute URL of the published density map; None where no row names one."""
-        row = self.root.index.find(self.identity)
-        return self.root.index.absolute_url(row.url) if row and row.url else None
-
-    @property
-    def overlay_path(self) -> str:
-        """Path of the density map where this root writes, in `fs_overlay`."""
-        return self.root.target.place(self.identity)[1]
-
-    @property
-    def fs_overlay(self) -> AbstractFileSystem:
-        return self.root.fs_overlay
 
     def zarr(self) -> FSStore | None:
         """The OME-Zarr store of the density map; None for an object that is no particle or has no map.
@@ -108,12 +99,3 @@ class CopickObjectMLC(Volume, CopickObjectOverlay):
             raise MissingError("data-missing", f"{self.name} has no density map; write one with from_numpy")
         with self._modified():
             super().set_region(data, zarr_group, x, y, z)
-
-    def delete(self) -> None:
-        """Delete the density map; the object stays defined in the project's configuration.
-
-        Raises:
-            ReadOnlyError: `read-only`.
-        """
-        self._check_mutable()
-        self._delete_data()

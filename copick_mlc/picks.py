@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from copick.impl.overlay import CopickPicksOverlay
 from copick.models import CopickLocation, CopickPicksFile, CopickPoint
 
-from copick_mlc._artifact import Artifact, LazyMeta, copick_rules, forget
+from copick_mlc._artifact import AnnotationFile
+from copick_mlc._entity import copick_rules
 from copick_mlc._urls import size_in_url
 from copick_mlc.errors import DataError
 from copick_mlc.index import PicksRow
 
 if TYPE_CHECKING:
-    from copick_mlc.root import CopickRootMLC
     from copick_mlc.run import CopickRunMLC
 
 
-class CopickPicksMLC(LazyMeta, Artifact, CopickPicksOverlay):
+class CopickPicksMLC(AnnotationFile, CopickPicksOverlay):
     """A set of picks, a file with one row in `picks`.
 
     The file is copick's JSON, or the NDJSON of the CryoET Data Portal, whose points in voxels are given in Å.
@@ -56,25 +56,8 @@ class CopickPicksMLC(LazyMeta, Artifact, CopickPicksOverlay):
         }
 
     @property
-    def _project(self) -> CopickRootMLC:
-        return self.run.root
-
-    @property
-    def pickable_object_name(self) -> str:
-        return self.identity.object_name
-
-    @property
-    def user_id(self) -> str:
-        return self.identity.user_id
-
-    @property
-    def session_id(self) -> str:
-        return self.identity.session_id
-
-    @property
-    def directory(self) -> str:
-        """Path of the directory that holds the file, with a slash at its end."""
-        return self.path.rpartition("/")[0] + "/"
+    def _listed_in(self) -> list[Any] | None:
+        return self.run._picks
 
     @property
     def points(self) -> list[CopickPoint]:
@@ -139,16 +122,6 @@ class CopickPicksMLC(LazyMeta, Artifact, CopickPicksOverlay):
             columns["voxel_size"] = float(self.meta.voxel_spacing)
         self._project.target.write_file(self.identity, data, **columns)
         self._loaded = True
-
-    def delete(self) -> None:
-        """Delete the row, then the file.
-
-        Raises:
-            ReadOnlyError: `read-only`.
-        """
-        self._check_mutable()
-        self._delete_data()
-        forget(self.run._picks, self)
 
 
 def dump_picks(file: CopickPicksFile) -> bytes:

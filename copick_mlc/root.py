@@ -12,7 +12,7 @@ from copick.models import CopickRoot, CopickRunMeta, PickableObject
 from fsspec import AbstractFileSystem
 
 from copick_mlc import _layout, _storage, _urls
-from copick_mlc._artifact import copick_rules
+from copick_mlc._entity import copick_rules
 from copick_mlc._target import Target
 from copick_mlc.config import CopickConfigMLCroissant
 from copick_mlc.errors import DataError, MissingError, ReadOnlyError, UsageError

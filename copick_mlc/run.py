@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from copick.impl.overlay import CopickRunOverlay
 from copick.models import CopickMeshMeta, CopickRunMeta, CopickSegmentationMeta, CopickVoxelSpacingMeta
-from fsspec import AbstractFileSystem
 
-from copick_mlc import _layout, _urls
-from copick_mlc._artifact import LazyMeta, no_ghost, shadowed
+from copick_mlc import _layout
+from copick_mlc._artifact import shadowed
+from copick_mlc._entity import LazyMeta, Located, no_ghost
 from copick_mlc._tables import TABLES, size_form
 from copick_mlc.errors import ReadOnlyError
 from copick_mlc.index import (
@@ -38,10 +38,11 @@ _SEGMENTATION_KINDS: tuple[type[AnySegmentationRow], ...] = (
 )
 
 
-class CopickRunMLC(LazyMeta, CopickRunOverlay):
+class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
     """A run, one row in `runs`."""
 
     root: CopickRootMLC
+    identity: RunRow
 
     def __init__(
         self,
@@ -65,22 +66,8 @@ class CopickRunMLC(LazyMeta, CopickRunOverlay):
     # --- place and existence -----------------------------------------------------------------------------
 
     @property
-    def static_path(self) -> str:
-        """Absolute URL of the directory copick would keep this run in, below the base URL."""
-        return _urls.join(self.root.index.base_url, self.identity.canonical_url)
-
-    @property
-    def overlay_path(self) -> str:
-        """Path of the run's directory where this root writes, in `fs_overlay`."""
-        return self.root.target.place(self.identity)[1]
-
-    @property
-    def fs_overlay(self) -> AbstractFileSystem:
-        return self.root.fs_overlay
-
-    @property
-    def static_is_overlay(self) -> bool:
-        return self.root.static_is_overlay
+    def _project(self) -> CopickRootMLC:
+        return self.root
 
     def ensure(self, create: bool = False) -> bool:
         """Whether this run exists; with `create`, make it if it does not.

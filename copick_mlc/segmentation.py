@@ -8,17 +8,16 @@ import numpy as np
 from copick.impl.overlay import CopickSegmentationOverlay
 from copick.models import CopickSegmentationMeta
 
-from copick_mlc._artifact import LazyMeta, Volume, forget
+from copick_mlc._artifact import Annotation, Volume
 from copick_mlc.index import InstanceSegmentationRow, PanopticSegmentationRow, SegmentationRow
 
 if TYPE_CHECKING:
-    from copick_mlc.root import CopickRootMLC
     from copick_mlc.run import CopickRunMLC
 
 AnySegmentationRow = SegmentationRow | InstanceSegmentationRow | PanopticSegmentationRow
 
 
-class CopickSegmentationMLC(LazyMeta, Volume, CopickSegmentationOverlay):
+class CopickSegmentationMLC(Annotation, Volume, CopickSegmentationOverlay):
     """A segmentation, an OME-Zarr store with one row.
 
     The row is in `instance_segmentations` or `panoptic_segmentations` for these types, else in `segmentations`.
@@ -51,20 +50,12 @@ class CopickSegmentationMLC(LazyMeta, Volume, CopickSegmentationOverlay):
         )
 
     @property
-    def _project(self) -> CopickRootMLC:
-        return self.run.root
+    def _listed_in(self) -> list[Any] | None:
+        return self.run._segmentations
 
     @property
     def voxel_size(self) -> float:
         return self.identity.voxel_size
-
-    @property
-    def user_id(self) -> str:
-        return self.identity.user_id
-
-    @property
-    def session_id(self) -> str:
-        return self.identity.session_id
 
     @property
     def name(self) -> str:
@@ -122,16 +113,6 @@ class CopickSegmentationMLC(LazyMeta, Volume, CopickSegmentationOverlay):
         """
         with self._modified():
             super().set_region(data, zarr_group, x, y, z, channel)
-
-    def delete(self) -> None:
-        """Delete the row, then the store.
-
-        Raises:
-            ReadOnlyError: `read-only`.
-        """
-        self._check_mutable()
-        self._delete_data()
-        forget(self.run._segmentations, self)
 
 
 def _identity(run: str, meta: CopickSegmentationMeta) -> AnySegmentationRow:

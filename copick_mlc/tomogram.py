@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from copick.impl.overlay import CopickTomogramOverlay
 from copick.models import CopickFeaturesMeta, CopickTomogramMeta
-from fsspec import AbstractFileSystem
 
 from copick_mlc import _layout
-from copick_mlc._artifact import LazyMeta, Volume, forget, no_ghost, shadowed
+from copick_mlc._artifact import Volume, shadowed
+from copick_mlc._entity import LazyMeta, forget, no_ghost
 from copick_mlc.features import CopickFeaturesMLC
 from copick_mlc.index import FeaturesRow, TomogramRow
 
@@ -52,23 +52,8 @@ class CopickTomogramMLC(LazyMeta, Volume, CopickTomogramOverlay):
         return self.identity.tomo_type
 
     @property
-    def static_path(self) -> str | None:
-        """Absolute URL of the published tomogram; None where no row names one."""
-        row = self._project.index.find(self.identity)
-        return self._project.index.absolute_url(row.url) if row and row.url else None
-
-    @property
-    def overlay_path(self) -> str:
-        """Path of the tomogram where this root writes, in `fs_overlay`."""
-        return self._project.target.place(self.identity)[1]
-
-    @property
-    def fs_overlay(self) -> AbstractFileSystem:
-        return self._project.fs_overlay
-
-    @property
-    def static_is_overlay(self) -> bool:
-        return self._project.static_is_overlay
+    def _listed_in(self) -> list[Any] | None:
+        return self.voxel_spacing._tomograms
 
     # --- features ----------------------------------------------------------------------------------------
 
@@ -159,4 +144,4 @@ class CopickTomogramMLC(LazyMeta, Volume, CopickTomogramOverlay):
             features._check_mutable()
         self._project.target.delete([self.identity, *(features.identity for features in self.features)])
         self._features: list[CopickFeaturesMLC] | None = []
-        forget(self.voxel_spacing._tomograms, self)
+        forget(self._listed_in, self)

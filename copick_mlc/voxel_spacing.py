@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from copick.impl.overlay import CopickVoxelSpacingOverlay
 from copick.models import CopickTomogramMeta, CopickVoxelSpacingMeta
-from fsspec import AbstractFileSystem
 
-from copick_mlc import _layout, _urls
-from copick_mlc._artifact import forget, no_ghost, shadowed
+from copick_mlc import _layout
+from copick_mlc._artifact import shadowed
+from copick_mlc._entity import Located, forget, no_ghost
 from copick_mlc.errors import ReadOnlyError
 from copick_mlc.index import FeaturesRow, Row, TomogramRow, VoxelSpacingRow
 from copick_mlc.tomogram import CopickTomogramMLC
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from copick_mlc.run import CopickRunMLC
 
 
-class CopickVoxelSpacingMLC(CopickVoxelSpacingOverlay):
+class CopickVoxelSpacingMLC(Located, CopickVoxelSpacingOverlay):
     """A voxel spacing, one row in `voxel_spacings`. Two are the same when their `%.3f` forms are."""
 
     run: CopickRunMLC
+    identity: VoxelSpacingRow
 
     def __init__(self, run: CopickRunMLC, meta: CopickVoxelSpacingMeta, config: Any = None) -> None:
         super().__init__(run, meta, config)
@@ -31,24 +32,6 @@ class CopickVoxelSpacingMLC(CopickVoxelSpacingOverlay):
     @property
     def _project(self) -> CopickRootMLC:
         return self.run.root
-
-    @property
-    def static_path(self) -> str:
-        """Absolute URL of the directory copick would keep this voxel spacing in, below the base URL."""
-        return _urls.join(self._project.index.base_url, self.identity.canonical_url)
-
-    @property
-    def overlay_path(self) -> str:
-        """Path of the directory where this root writes, in `fs_overlay`."""
-        return self._project.target.place(self.identity)[1]
-
-    @property
-    def fs_overlay(self) -> AbstractFileSystem:
-        return self._project.fs_overlay
-
-    @property
-    def static_is_overlay(self) -> bool:
-        return self._project.static_is_overlay
 
     @property
     def _is_published(self) -> bool:

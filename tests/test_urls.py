@@ -32,7 +32,7 @@ from copick_mlc.errors import DataError, UsageError
         ("https://host/a?x=1", "https://host/a?x=1"),
         ("memory://", "memory://"),
         ("memory:///a/", "memory:///a"),
-        ("zip://a/b::/tmp/x.zip", "zip://a/b::/tmp/x.zip"),
+        ("zip://a/b::/archives/x.zip", "zip://a/b::/archives/x.zip"),
         ("simplecache::s3://bucket/a", "simplecache::s3://bucket/a"),
     ],
 )
