@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from copick_mlc.errors import DataError
+from copick_mlc.errors import DataError, UsageError
 
 
 def validate(document: Mapping[str, Any], path: str) -> list[str]:
@@ -20,8 +20,16 @@ def validate(document: Mapping[str, Any], path: str) -> list[str]:
 
     Raises:
         DataError: `manifest-rejected`.
+        UsageError: `option-invalid`, where mlcroissant is not installed.
     """
-    import mlcroissant
+    try:
+        import mlcroissant
+    except ImportError as error:
+        raise UsageError(
+            "option-invalid",
+            f"validation needs mlcroissant, which cannot be imported ({error}); install it, or do without validation: "
+            "validate=False (--no-validate)",
+        ) from error
 
     logger = logging.getLogger("absl")  # mlcroissant also logs what it raises and returns
     level = logger.level

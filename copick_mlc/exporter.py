@@ -169,17 +169,20 @@ def export_croissant(
         filled=[name for name in TABLES if rows[name]],
         splits=[row.split for row in rows["runs"] if isinstance(row, RunRow) and row.split],
     )
-    if validate:
-        for finding in check_with_mlcroissant(document, url):
-            if "is recommended, but does not exist" not in finding:
-                warnings.warn(finding, CroissantWarning, stacklevel=2)
-    missing = [name for name in _RECOMMENDED if not document.get(name)]
-    if missing:
-        warnings.warn(f"dataset hosts will miss: {', '.join(missing)}", CroissantWarning, stacklevel=2)
+    _warn_of_findings(check_with_mlcroissant(document, url) if validate else [], document)
     directory = path.rpartition("/")[0]
     tables = [(f"{directory}/{TABLES[name].file_name}", data) for name, data in files.items()]
     _storage.write(fs, [*tables, (path, _manifest.dump(document))])
     return url
+
+
+def _warn_of_findings(findings: list[str], document: Mapping[str, Any]) -> None:
+    """Warn of what mlcroissant finds, and in one line of what is merely absent."""
+    absent = [name for name in _RECOMMENDED if not document.get(name)]
+    lines = [finding for finding in findings if "is recommended, but does not exist" not in finding]
+    lines += [f"dataset hosts will miss: {', '.join(absent)}"] if absent else []
+    for line in lines:
+        warnings.warn(line, CroissantWarning, stacklevel=3)
 
 
 def _refuse_portal_options(**options: Any) -> None:
@@ -193,14 +196,18 @@ def _refuse_portal_options(**options: Any) -> None:
 
 def _existing(fs: AbstractFileSystem, path: str, url: str, force: bool) -> dict[str, Any]:
     """The document that is there already, which `force` lets us replace; empty where there is none."""
-    if not fs.exists(path):
-        return {}
-    if not force:
+    directory, _, name = path.rpartition("/")
+    there = _storage.list_directory(fs, directory)
+    own = [name, *(table.file_name for table in TABLES.values())]
+    if not force and (found := [file for file in own if file in there]):
         raise ExistsError(
             "exists",
-            "there is a manifest already; give force=True (--force) to replace it, and what others added to it stays",
+            f"{found[0]} is there already; give force=True (--force) to replace it; what others added to a manifest "
+            "stays",
             path=url,
         )
+    if name not in there:
+        return {}
     try:
         document = json.loads(_storage.read(fs, path, "manifest-missing", "the manifest to replace"))
     except ValueError as error:

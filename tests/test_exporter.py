@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import json
 import shutil
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,25 @@ def test_an_existing_manifest_is_replaced_only_by_force(bare: Path) -> None:
     assert isinstance(caught.value, CroissantError)
     assert caught.value.code == "exists"
     assert tree(bare) == before
+
+
+def test_a_csv_that_is_there_already_is_replaced_only_by_force(bare: Path) -> None:
+    (bare / "Croissant").mkdir()
+    (bare / "Croissant" / "picks.csv").write_text("somebody's\n")
+    before = tree(bare)
+    with pytest.raises(FileExistsError, match=r"picks\.csv"):
+        export_croissant(open_source(bare), bare)
+    assert tree(bare) == before
+    assert rows(export(open_source(bare), bare, force=True), "picks")
+
+
+def test_validation_without_mlcroissant(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlcroissant", None)
+    before = tree(bare)
+    with pytest.raises(CroissantError, match="validate=False"):
+        export_croissant(open_source(bare), bare)
+    assert tree(bare) == before
+    assert export(open_source(bare), bare, validate=False).is_file()
 
 
 def test_force_keeps_what_others_added(bare: Path) -> None:
