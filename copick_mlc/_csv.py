@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import csv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from copick_mlc._tables import Key, Row, Table, cells_of, encode_record, parse_boolean, parse_number
@@ -24,21 +24,6 @@ _EXPECTED = {
     "sc:Float": ("table-number", "a finite decimal number"),
     "sc:Boolean": ("table-boolean", "true or false"),
 }
-
-
-class Group:
-    """The rows of one run in one table, and the record of bytes that each is written as.
-
-    Attributes:
-        rows: Rows by key, in file order.
-        records: Records by key, line end included.
-    """
-
-    __slots__ = ("records", "rows")
-
-    def __init__(self) -> None:
-        self.rows: dict[Key, Row] = {}
-        self.records: dict[Key, bytes] = {}
 
 
 def split_records(data: bytes) -> list[bytes]:
@@ -111,23 +96,26 @@ class TableFile:
         """Whether a run has records."""
         return bool(self._replaced[name]) if name in self._replaced else name in self._spans
 
-    def group(self, name: str) -> Group:
-        """Parse one run's records.
+    def group(self, name: str) -> dict[Key, Row]:
+        """Parse one run's records: its rows by key, in file order.
 
         Raises:
             DataError: `table-syntax`, `table-key-empty`, `table-key-duplicate`, `table-number`, `table-boolean`.
         """
-        group = Group()
+        rows: dict[Key, Row] = {}
         for start, part in self._parts(name):
             for record in split_records(part):
                 row = self._parse(record, start)
                 key = self.table.key(row)
-                if key in group.rows:
+                if key in rows:
                     raise self._error("table-key-duplicate", f"a second row with the key {key}", start)
-                group.rows[key] = row
-                group.records[key] = record
+                rows[key] = row
                 start += len(record)
-        return group
+        return rows
+
+    def records(self, name: str) -> list[bytes]:
+        """One run's records, line ends included, in the order of its rows."""
+        return [record for _, part in self._parts(name) for record in split_records(part)]
 
     def _parts(self, name: str) -> list[tuple[int, bytes]]:
         """The bytes of a run's records, with their positions in what was read."""
@@ -269,13 +257,13 @@ class TableFile:
             parts.append(body + b"," * len(columns) + b"\r\n" if body else record)
         return TableFile(self.table, self.path, b"".join(parts))
 
-    def replaced(self, changed: Mapping[str, Group]) -> TableFile:
-        """The file with the groups in `changed` in place of its own; all other groups keep their bytes."""
+    def replaced(self, changed: Mapping[str, Collection[bytes]]) -> TableFile:
+        """The file with these records in place of those of the runs in `changed`; all others keep their bytes."""
         result = copy.copy(self)
         result._replaced = {**self._replaced}
-        for name, group in changed.items():
-            result.count += len(group.rows) - sum(len(_records(part)) for _, part in self._parts(name))
-            result._replaced[name] = b"".join(group.records.values())
+        for name, records in changed.items():
+            result.count += len(records) - len(self.records(name))
+            result._replaced[name] = b"".join(records)
         return result
 
     @property
@@ -298,10 +286,6 @@ class TableFile:
                 pieces.append(self._replaced[name])
             position = stop
         return b"".join([*pieces, view[position:end]])
-
-
-def _records(data: bytes) -> list[bytes]:
-    return [record for record in split_records(data) if record.strip(_LINE_ENDS)]
 
 
 def _excerpt(record: bytes) -> str:

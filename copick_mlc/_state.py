@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copick_mlc._csv import Group, TableFile
+from copick_mlc._csv import TableFile
 from copick_mlc._tables import Key, Row
 
 
@@ -22,21 +22,21 @@ class TableState:
         self.sha256 = sha256
         self.signature = signature
         self.changes: dict[str, dict[Key, Row | None]] = {}
-        self._groups: dict[str, Group] = {}
+        self._groups: dict[str, dict[Key, Row]] = {}
+        self._records: dict[str, dict[Key, bytes]] = {}  # of the groups that were changed, the bytes of each row
 
-    def group(self, name: str) -> Group:
-        """The rows of one run, changes applied.
+    def group(self, name: str) -> dict[Key, Row]:
+        """The rows of one run by key, changes applied.
 
         Raises:
             DataError: as `TableFile.group`.
         """
-        group = self._groups.get(name)
-        if group is None:
-            group = self.file.group(name)
+        rows = self._groups.get(name)
+        if rows is None:
+            rows = self._groups[name] = self.file.group(name)
             for key, row in self.changes.get(name, {}).items():
-                self._apply(group, key, row)
-            self._groups[name] = group
-        return group
+                self._apply(name, key, row)
+        return rows
 
     def change(self, name: str, key: Key, row: Row | None) -> None:
         """Put a row, or remove the row with that key.
@@ -45,41 +45,57 @@ class TableState:
             UsageError: `name-invalid`.
         """
         if row is not None and (missing := self.file.lacks(row)):
-            self.file = self.file.widened(missing)
-            self._groups.clear()
-        self._apply(self.group(name), key, row)
+            self._use(self.file.widened(missing))
+        self.group(name)
+        self._apply(name, key, row)
         self.changes.setdefault(name, {})[key] = row
 
-    def _apply(self, group: Group, key: Key, row: Row | None) -> None:
+    def _apply(self, name: str, key: Key, row: Row | None) -> None:
+        rows = self._groups[name]
+        if name not in self._records:
+            self._records[name] = dict(zip(rows, self.file.records(name), strict=True))
+        records = self._records[name]
         if row is None:
-            group.rows.pop(key, None)
-            group.records.pop(key, None)
+            rows.pop(key, None)
+            records.pop(key, None)
         else:
-            record = self.file.encode(row, group.records.get(key))
+            record = self.file.encode(row, records.get(key))
             # What is in memory is what the next reader gets: an empty cell is an absent value, for one.
-            group.rows[key] = self.file.parse(record)
-            group.records[key] = record
+            rows[key] = self.file.parse(record)
+            records[key] = record
+
+    def _use(self, file: TableFile) -> None:
+        self.file = file
+        self._groups.clear()
+        self._records.clear()
 
     def has(self, name: str) -> bool:
         """Whether a group has rows; it is not parsed to tell."""
-        return bool(self.group(name).rows) if name in self.changes else self.file.has(name)
+        return bool(self.group(name)) if name in self.changes else self.file.has(name)
 
     def names(self) -> list[str]:
         """The groups that have rows, in file order."""
         if not self.changes:
             return list(self.file.groups)
         names = dict.fromkeys([*self.file.groups, *self.changes])
-        return [name for name in names if name not in self.changes or self.group(name).rows]
+        return [name for name in names if name not in self.changes or self.group(name)]
 
     def render(self) -> TableFile:
         """The file with the changes."""
-        return self.file.replaced({name: self.group(name) for name in self.changes})
+        for name in self.changes:
+            self.group(name)
+        return self.file.replaced({name: self._records[name].values() for name in self.changes})
 
     def discard(self) -> None:
         """Drop the changes."""
         for name in self.changes:
             self._groups.pop(name, None)
+            self._records.pop(name, None)
         self.changes = {}
         if self.file is not self.original:
-            self.file = self.original
-            self._groups.clear()
+            self._use(self.original)
+
+    def committed(self, file: TableFile, sha256: str, signature: object) -> None:
+        """Take over that `file`, the outcome of `render`, is what is on the storage now."""
+        self.file = self.original = file
+        self.sha256, self.signature, self.changes = sha256, signature, {}

@@ -249,7 +249,7 @@ class CroissantIndex:
 
     def _rows(self, table: Table, run: str) -> list[Row]:
         with self._lock:
-            return list(self._state(table).group(run).rows.values())
+            return list(self._state(table).group(run).values())
 
     def rows_of(self, kind: type[R], run: str | None = None) -> Iterator[R]:
         """As `rows`, of the table whose rows are of class `kind`."""
@@ -262,7 +262,7 @@ class CroissantIndex:
             MissingError, DataError: as `rows`.
         """
         with self._lock:
-            rows = self._state(row.table).group(row.group).rows
+            rows = self._state(row.table).group(row.group)
             return rows.get(row.key)  # type: ignore[return-value]  # a table holds rows of one class
 
     def put(self, row: Row) -> None:
@@ -285,7 +285,7 @@ class CroissantIndex:
         """
         with self._lock, self._committed():
             state = self._state(row.table)
-            if row.key in state.group(row.group).rows:
+            if row.key in state.group(row.group):
                 state.change(row.group, row.key, None)
 
     # --- splits ------------------------------------------------------------------------------------------
@@ -537,10 +537,8 @@ class CroissantIndex:
         self._take(raw, manifest)
         self._objects = {}
         for name, file in files.items():
-            state = self._states[name]
-            state.file = state.original = file
-            state.sha256, state.changes = checksums[name], {}
-            state.signature = _storage.signature(self._fs, self._file_path(TABLES[name]))
+            signature = _storage.signature(self._fs, self._file_path(TABLES[name]))
+            self._states[name].committed(file, checksums[name], signature)
 
     def _check_unread(self, table: Table) -> None:
         """Refuse to replace a CSV that nobody has read, because the manifest does not declare it."""

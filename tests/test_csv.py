@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from copick_mlc._csv import Group, TableFile, split_records
+from copick_mlc._csv import TableFile, split_records
 from copick_mlc._tables import (
     TABLES,
     MeshRow,
@@ -43,7 +43,7 @@ def load(table: str, data: bytes) -> TableFile:
 
 
 def rows_of(file: TableFile, name: str) -> list[Row]:
-    return list(file.group(name).rows.values())
+    return list(file.group(name).values())
 
 
 def all_rows(file: TableFile) -> dict[str, list[Row]]:
@@ -55,13 +55,8 @@ def reader(data: bytes) -> list[list[str]]:
     return [cells for cells in csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True) if cells]
 
 
-def group_of(file: TableFile, *rows: Row) -> Group:
-    """A group of new records."""
-    group = Group()
-    for row in rows:
-        group.rows[row.key] = row
-        group.records[row.key] = file.encode(row, None)
-    return group
+def records_of(file: TableFile, *rows: Row) -> list[bytes]:
+    return [file.encode(row, None) for row in {row.key: row for row in rows}.values()]
 
 
 # --- any text --------------------------------------------------------------------------------------------
@@ -256,7 +251,7 @@ def test_replacing_keeps_the_bytes_of_all_other_groups() -> None:
     a, b, c = b'"a" ,1\r\n'.replace(b" ", b""), b"b,1.50\n", b'"c","2"\n'
     file = load("voxel_spacings", b"\xef\xbb\xbf" + SPACINGS + a + b + b"a,2\r\n" + c)
     result = file.replaced(
-        {"b": group_of(file, VoxelSpacingRow("b", 9)), "new": group_of(file, VoxelSpacingRow("new", 3))}
+        {"b": records_of(file, VoxelSpacingRow("b", 9)), "new": records_of(file, VoxelSpacingRow("new", 3))}
     )
     assert result.data == b"\xef\xbb\xbf" + SPACINGS + a + b"b,9.0\r\n" + b"a,2\r\n" + c + b"new,3.0\r\n"
     assert result.count == 5
@@ -265,7 +260,7 @@ def test_replacing_keeps_the_bytes_of_all_other_groups() -> None:
 
 def test_replacing_by_nothing_removes() -> None:
     file = load("voxel_spacings", SPACINGS + b"a,1\r\nb,1\r\na,2\r\n")
-    result = file.replaced({"a": Group()})
+    result = file.replaced({"a": []})
     assert (result.data, result.count, list(result.groups)) == (SPACINGS + b"b,1\r\n", 1, ["b"])
     assert file.count == 3, "the old one is as it was"
     assert load("voxel_spacings", file.data).count == 3
@@ -275,15 +270,16 @@ def test_replacing_by_nothing_removes() -> None:
 @settings(deadline=None, max_examples=100)
 def test_a_replaced_file_is_as_one_read_anew(rows: list[Row], new: list[Row], gone: set[str]) -> None:
     file = load("meshes", encode_table(TABLES["meshes"], rows))
-    changed = {row.group: group_of(file, *(r for r in new if r.group == row.group)) for row in new}
-    changed |= {name: Group() for name in gone}
+    changed = {row.group: records_of(file, *(r for r in new if r.group == row.group)) for row in new}
+    changed |= {name: [] for name in gone}
     result = file.replaced(changed)
     again = load("meshes", result.data)
     assert list(result.groups) == list(again.groups)
     assert result.count == again.count == sum(len(rows) for rows in all_rows(again).values())
     assert all_rows(result) == all_rows(again)
     for name in again.groups:
-        expected = list(changed[name].rows.values()) if name in changed else [r for r in rows if r.group == name]
+        source = new if name in changed else rows
+        expected = list({row.key: row for row in source if row.group == name}.values())
         assert rows_of(again, name) == expected
     # Once more on what was replaced, whose places are new.
     assert result.replaced({}).data == result.data
@@ -424,7 +420,7 @@ def test_a_line_is_counted_through_quoted_line_breaks() -> None:
 
 def test_the_lines_after_a_replaced_group_are_counted_anew() -> None:
     file = load("voxel_spacings", SPACINGS + b"a,1\r\nb,x\r\n")
-    result = file.replaced({"a": group_of(file, *(VoxelSpacingRow("a", n) for n in range(1, 5)))})
+    result = file.replaced({"a": records_of(file, *(VoxelSpacingRow("a", n) for n in range(1, 5)))})
     with pytest.raises(DataError) as caught:
         result.group("b")
     assert (caught.value.code, caught.value.line) == ("table-number", 6)
