@@ -253,7 +253,9 @@ class CroissantIndex:
 
     def rows_of(self, kind: type[R], run: str | None = None) -> Iterator[R]:
         """As `rows`, of the table whose rows are of class `kind`."""
-        return self.rows(kind.table.name, run)  # type: ignore[return-value]  # a table holds rows of one class
+        if run is None:
+            return self.rows(kind.table.name)  # type: ignore[return-value]  # a table holds rows of one class
+        return iter(self._rows(kind.table, run))  # type: ignore[arg-type]
 
     def find(self, row: R) -> R | None:
         """The row with the key of `row`, which needs only its key columns; None where there is none.

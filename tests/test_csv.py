@@ -431,3 +431,18 @@ def test_a_fault_in_one_run_leaves_the_others() -> None:
     assert rows_of(file, "b") == [VoxelSpacingRow("b", 1.0)]
     with pytest.raises(DataError):
         file.group("a")
+
+
+PLAIN = "TS_1,10.0\r\nTS_1,20.0\r\n"
+
+
+@pytest.mark.parametrize(
+    "unusual",
+    ["TS_1,10.0\nTS_1,20.0\n", '"TS_1",10.0\r\nTS_1,20.0\r\n', "TS_1,10.0\r\nTS_1,20.0\n", "TS_1,10.0\rTS_1,20.0\r"],
+)
+def test_unusual_spellings_read_as_the_plain_one(unusual: str) -> None:
+    plain, other = (load("voxel_spacings", SPACINGS + text.encode()) for text in (PLAIN, unusual))
+    assert (
+        rows_of(other, "TS_1") == rows_of(plain, "TS_1") == [VoxelSpacingRow("TS_1", 10), VoxelSpacingRow("TS_1", 20)]
+    )
+    assert b"".join(other.records("TS_1")) == unusual.encode()

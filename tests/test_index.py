@@ -14,7 +14,7 @@ import tempfile
 import threading
 import uuid
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from copick_mlc._csv import TableFile
 from copick_mlc._splits import assignments
+from copick_mlc._tables import Table
 from copick_mlc.errors import (
     CroissantError,
     DataError,
@@ -146,16 +146,16 @@ def index(path: Path) -> CroissantIndex:
 
 
 @pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Every record that gets parsed from here on."""
-    seen: list[bytes] = []
-    original = TableFile._parse
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
+    """Every row that gets parsed from here on."""
+    seen: list[Row] = []
+    original = Table.make
 
-    def parse(self: TableFile, record: bytes, position: int) -> Row:
-        seen.append(record)
-        return original(self, record, position)
+    def make(self: Table, values: Sequence[Any]) -> Row:
+        seen.append(original(self, values))
+        return seen[-1]
 
-    monkeypatch.setattr(TableFile, "_parse", parse)
+    monkeypatch.setattr(Table, "make", make)
     return seen
 
 
@@ -1428,21 +1428,21 @@ def big(directory: Path, runs: int = 200) -> Path:
     )
 
 
-def test_one_run_is_parsed_alone(tmp_path: Path, parsed: list[bytes]) -> None:
+def test_one_run_is_parsed_alone(tmp_path: Path, parsed: list[Row]) -> None:
     index = open_index(big(tmp_path / "big"))
     assert (index.count("picks"), len(index.groups("picks"))) == (600, 200)
     assert parsed == [], "neither to count nor to list the runs"
-    expected = [f"run007,u,{session},o,x\r\n".encode() for session in range(3)]
+    expected = [("run007", "u", str(session), "o") for session in range(3)]
     assert len(list(index.rows("picks", run="run007"))) == 3
-    assert parsed == expected
+    assert [row.key for row in parsed] == expected
     assert index.find(PicksRow("run007", "u", "1", "o")) is not None
     assert list(index.rows("picks", run="none")) == []
-    assert parsed == expected, "nor twice"
+    assert [row.key for row in parsed] == expected, "nor twice"
     list(index.rows("picks"))
     assert len(parsed) == 600
 
 
-def test_writing_parses_what_it_touches(tmp_path: Path, parsed: list[bytes]) -> None:
+def test_writing_parses_what_it_touches(tmp_path: Path, parsed: list[Row]) -> None:
     path = big(tmp_path / "big")
     index = open_index(path)
     with index.batch():
@@ -1465,7 +1465,7 @@ def test_writing_parses_what_it_touches(tmp_path: Path, parsed: list[bytes]) -> 
     assert len(parsed) <= 2 * (4 + 1), "also on what another index wrote meanwhile"
 
 
-def test_setting_all_splits_is_linear(tmp_path: Path, parsed: list[bytes]) -> None:
+def test_setting_all_splits_is_linear(tmp_path: Path, parsed: list[Row]) -> None:
     path = big(tmp_path / "big")
     index = open_index(path)
     index.set_splits({"train": index.groups("runs")})

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from copick_mlc import CopickRootMLC, from_croissant
-from copick_mlc._csv import TableFile
+from copick_mlc._tables import Row, Table
 from tests.benchmarks.compare import make_manifest, walk
 
 ROWS_OF_A_RUN = 11
 
 
 @pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Every record that is parsed, as it is parsed."""
-    records: list[bytes] = []
-    parse: Callable[..., Any] = TableFile._parse
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
+    """Every row that is parsed, as it is parsed."""
+    rows: list[Row] = []
+    make: Callable[..., Row] = Table.make
 
-    def counted(self: TableFile, record: bytes, position: int) -> Any:
-        records.append(record)
-        return parse(self, record, position)
+    def counted(self: Table, values: Sequence[Any]) -> Row:
+        rows.append(make(self, values))
+        return rows[-1]
 
-    monkeypatch.setattr(TableFile, "_parse", counted)
-    return records
+    monkeypatch.setattr(Table, "make", counted)
+    return rows
 
 
 def project(directory: Path, runs: int) -> CopickRootMLC:
@@ -34,7 +34,7 @@ def project(directory: Path, runs: int) -> CopickRootMLC:
 
 
 @pytest.mark.parametrize("runs", [10, 100])
-def test_a_walk_parses_each_row_once(tmp_path: Path, parsed: list[bytes], runs: int) -> None:
+def test_a_walk_parses_each_row_once(tmp_path: Path, parsed: list[Row], runs: int) -> None:
     root = project(tmp_path, runs)
     assert walk(root) == runs * 9  # all but the rows of runs and voxel spacings
     assert len(parsed) == len(set(parsed)) == runs * (ROWS_OF_A_RUN - 1)  # a run's own row has nothing to add
@@ -43,7 +43,7 @@ def test_a_walk_parses_each_row_once(tmp_path: Path, parsed: list[bytes], runs: 
 
 
 @pytest.mark.parametrize("runs", [10, 100])
-def test_a_lookup_parses_one_run(tmp_path: Path, parsed: list[bytes], runs: int) -> None:
+def test_a_lookup_parses_one_run(tmp_path: Path, parsed: list[Row], runs: int) -> None:
     run = project(tmp_path, runs).get_run("TS_00007")
     assert run is not None
     assert len(run.get_picks("virus")) == 1
@@ -51,7 +51,7 @@ def test_a_lookup_parses_one_run(tmp_path: Path, parsed: list[bytes], runs: int)
 
 
 @pytest.mark.parametrize("runs", [10, 100])
-def test_a_store_parses_one_run(tmp_path: Path, parsed: list[bytes], runs: int) -> None:
+def test_a_store_parses_one_run(tmp_path: Path, parsed: list[Row], runs: int) -> None:
     run = project(tmp_path, runs).get_run("TS_00007")
     assert run is not None
     run.new_picks("virus", "1", "me")
@@ -59,7 +59,7 @@ def test_a_store_parses_one_run(tmp_path: Path, parsed: list[bytes], runs: int) 
 
 
 @pytest.mark.parametrize("stores", [10, 100])
-def test_a_batch_parses_what_it_touches(tmp_path: Path, parsed: list[bytes], stores: int) -> None:
+def test_a_batch_parses_what_it_touches(tmp_path: Path, parsed: list[Row], stores: int) -> None:
     root = project(tmp_path, 100)
     with root.batch():
         for number in range(stores):
@@ -70,7 +70,7 @@ def test_a_batch_parses_what_it_touches(tmp_path: Path, parsed: list[bytes], sto
 
 
 @pytest.mark.parametrize("runs", [10, 100])
-def test_new_runs_parse_nothing_of_others(tmp_path: Path, parsed: list[bytes], runs: int) -> None:
+def test_new_runs_parse_nothing_of_others(tmp_path: Path, parsed: list[Row], runs: int) -> None:
     root = project(tmp_path, 5)
     with root.batch():
         for number in range(runs):
@@ -80,7 +80,7 @@ def test_new_runs_parse_nothing_of_others(tmp_path: Path, parsed: list[bytes], r
 
 
 @pytest.mark.parametrize("runs", [10, 100])
-def test_splits_set_one_by_one_parse_each_run_once(tmp_path: Path, parsed: list[bytes], runs: int) -> None:
+def test_splits_set_one_by_one_parse_each_run_once(tmp_path: Path, parsed: list[Row], runs: int) -> None:
     root = project(tmp_path, runs)
     with root.batch():
         for run in root.runs:
