@@ -124,7 +124,8 @@ class TableFile:
         """
         if self._order is not None or len(parts) != 1 or b'"' in parts[0][1]:
             return None
-        table, width = self.table, len(self.header)
+        table, width, keys = self.table, len(self.header), self.table.key_count
+        conversions = [(index, _CONVERSIONS[column.data_type]) for index, column in table.converted]
         part = parts[0][1]
         *lines, end = part.decode().split("\r\n")
         if end or not len(lines) == part.count(b"\r") == part.count(b"\n"):
@@ -132,16 +133,17 @@ class TableFile:
         rows: dict[Key, Row] = {}
         for line in lines:
             values: list[Any] = [cell or None for cell in line.split(",")]
-            if len(values) != width or None in values[: table.key_count]:
+            key = tuple(values[:keys])
+            if len(values) != width or None in key:
                 return None
             try:
-                for index, column in table.converted:
+                for index, convert in conversions:
                     if values[index] is not None:
-                        values[index] = _CONVERSIONS[column.data_type](values[index])
+                        values[index] = convert(values[index])
             except ValueError:
                 return None
             row = table.make(values)
-            rows[table.key(row)] = row
+            rows[key if table.key_is_text else table.key(row)] = row
         return rows if len(rows) == len(lines) else None
 
     def records(self, name: str) -> list[bytes]:

@@ -233,18 +233,22 @@ class Table:
     def has_url(self) -> bool:
         return any(column.name == "url" for column in self.columns)
 
-    def make(self, values: Sequence[Any]) -> Row:
-        """The row with these values, one a column."""
-        row = self._plain_row(*values)
-        row.__class__ = self.row
-        return row
-
     @cached_property
-    def _plain_row(self) -> Callable[..., Row]:
-        """The row class as it would be unfrozen. Making a frozen row takes six times as long as making a plain one
-        and changing its class, and reading a table makes many.
+    def make(self) -> Callable[[Sequence[Any]], Row]:
+        """A function that gives the row with certain values, one a column.
+
+        Making a frozen row takes four times as long as making a plain one and changing its class, and reading a table
+        makes many.
         """
-        return dataclasses.make_dataclass(self.row.__name__, self.column_names, bases=(Row,), slots=True)
+        kind = self.row
+        plain = dataclasses.make_dataclass(kind.__name__, self.column_names, bases=(Row,), slots=True)
+
+        def make(values: Sequence[Any]) -> Row:
+            row: Row = plain(*values)
+            row.__class__ = kind
+            return row
+
+        return make
 
     def key(self, row: Row) -> Key:
         """The key cells of `row`, a voxel size by its `%.3f` form.
@@ -266,6 +270,11 @@ class Table:
         names = self.column_names[: self.key_count]
         get = operator.attrgetter(*names)
         return get if len(names) > 1 else lambda row: (get(row),)
+
+    @cached_property
+    def key_is_text(self) -> bool:
+        """Whether the key is just its cells."""
+        return all(index >= self.key_count for index, _ in self.converted)
 
     @cached_property
     def _size_at(self) -> int | None:

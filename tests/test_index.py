@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from copick_mlc._splits import assignments
-from copick_mlc._tables import Table
+from copick_mlc._tables import TABLES as DECLARED
 from copick_mlc.errors import (
     CroissantError,
     DataError,
@@ -149,13 +149,16 @@ def index(path: Path) -> CroissantIndex:
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
     """Every row that gets parsed from here on."""
     seen: list[Row] = []
-    original = Table.make
 
-    def make(self: Table, values: Sequence[Any]) -> Row:
-        seen.append(original(self, values))
-        return seen[-1]
+    def watching(make: Callable[[Sequence[Any]], Row]) -> Callable[[Sequence[Any]], Row]:
+        def watched(values: Sequence[Any]) -> Row:
+            seen.append(make(values))
+            return seen[-1]
 
-    monkeypatch.setattr(Table, "make", make)
+        return watched
+
+    for table in DECLARED.values():
+        monkeypatch.setitem(vars(table), "make", watching(table.make))
     return seen
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from copick_mlc import CopickRootMLC, from_croissant
-from copick_mlc._tables import Row, Table
+from copick_mlc._tables import TABLES, Row
 from tests.benchmarks.compare import make_manifest, walk
 
 ROWS_OF_A_RUN = 11
@@ -19,13 +19,16 @@ ROWS_OF_A_RUN = 11
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
     """Every row that is parsed, as it is parsed."""
     rows: list[Row] = []
-    make: Callable[..., Row] = Table.make
 
-    def counted(self: Table, values: Sequence[Any]) -> Row:
-        rows.append(make(self, values))
-        return rows[-1]
+    def counting(make: Callable[[Sequence[Any]], Row]) -> Callable[[Sequence[Any]], Row]:
+        def counted(values: Sequence[Any]) -> Row:
+            rows.append(make(values))
+            return rows[-1]
 
-    monkeypatch.setattr(Table, "make", counted)
+        return counted
+
+    for table in TABLES.values():
+        monkeypatch.setitem(vars(table), "make", counting(table.make))
     return rows
 
 

@@ -4,7 +4,8 @@
     python -m tests.benchmarks.compare --rows 10000 --runs 100
 
 Each figure is the median of processes of either backend in turns, and in each of a few repetitions, imports
-excluded. One run of the project is 11 rows: 5 picks, 2 tomograms, 1 feature map, 1 segmentation, 1 voxel spacing, 1 run.
+excluded. One run of the project is 11 rows: 5 picks, 2 tomograms, 1 feature map, 1 segmentation, 1 voxel
+spacing, 1 run.
 """
 
 from __future__ import annotations
@@ -187,11 +188,10 @@ def export(backend: str, path: Path) -> Iterator[float]:
     else:
         from copick_mlc import export_croissant
     warnings.simplefilter("ignore")
-    for _ in range(3):
-        root = copick.from_file(str(path))
-        start = time.perf_counter()
-        export_croissant(root, str(path.parent), base_url=f"file://{path.parent}", validate=False, force=True)
-        yield time.perf_counter() - start
+    root = copick.from_file(str(path))
+    start = time.perf_counter()
+    export_croissant(root, str(path.parent), base_url=f"file://{path.parent}", validate=False, force=True)
+    yield time.perf_counter() - start
 
 
 OPERATIONS = {"open + walk": open_and_walk, "lookup": lookup, "store": store, "export": export}
@@ -223,7 +223,7 @@ def main() -> None:
         print(f"{options.rows} rows; export of {options.runs} runs")
         for operation in [options.only] if options.only else OPERATIONS:
             path = project if operation == "export" else manifest
-            rounds = 1 if operation == "open + walk" else 5  # in turns, since a machine has faster and slower minutes
+            rounds = 1 if operation == "open + walk" else 3  # in turns, since a machine has faster and slower minutes
             times = [[measure(backend, operation, path) for backend in BACKENDS] for _ in range(rounds)]
             reference, ours = (statistics.median(column) for column in zip(*times, strict=True))
             print(
