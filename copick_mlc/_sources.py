@@ -14,7 +14,7 @@ from typing import Any
 from copick.models import CopickRoot
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _layout, _urls
+from copick_mlc import _layout, _storage, _urls
 from copick_mlc._tables import TABLES, Key, Row
 from copick_mlc.errors import CroissantWarning, UsageError
 from copick_mlc.index import (
@@ -113,13 +113,20 @@ def maps_of(root: CopickRoot, items: Iterable[Item]) -> list[Item]:
 
 def _filesystem_source(root: Any) -> Source:
     config = root.config
-    overlay = Place(root.fs_overlay, root.root_overlay, _urls.published(_urls.normalise(config.overlay_root)))
-    places = [overlay]
+    places = [_place(config.overlay_root, root.fs_overlay, root.root_overlay)]
     if config.static_root is not None and not root.static_is_overlay:
-        places.insert(0, Place(root.fs_static, root.root_static, _urls.published(_urls.normalise(config.static_root))))
+        places.insert(0, _place(config.static_root, root.fs_static, root.root_static))
     names = sorted({name for place in places for name in _layout.runs(place.fs, place.path)})
     objects = [place.item(row) for place in places for row in _layout.objects(place.fs, place.path)]
     return Source(names, lambda run: _listed(places, run), maps_of(root, objects))
+
+
+def _place(location: str, fs: AbstractFileSystem, path: str) -> Place:
+    """The root of a project; on the local disk without copick's wrapper, which reconnects to remote storage."""
+    url = _urls.normalise(location)
+    if _urls.is_local(url) and "::" not in url:
+        fs, path = _storage.open_location(url)
+    return Place(fs, path, _urls.published(url))
 
 
 def _listed(places: list[Place], run: str, known: Iterable[TomogramRow] = ()) -> Iterator[Item]:
@@ -177,8 +184,7 @@ def _croissant_source(root: Any) -> Source:
     _warn_of_unknown_columns(index)
     places = []
     if root.mode == "B":
-        url = _urls.published(_urls.normalise(config.overlay_root))
-        places.append(Place(root.fs_overlay, root.overlay_base_url or "", url))
+        places.append(_place(config.overlay_root, *root.overlay))
 
     def run_items(run: str) -> Iterator[Item]:
         tables = [table for table in TABLES.values() if table.name != "objects"]
