@@ -18,7 +18,7 @@ from copick_mlc.errors import DataError
 _BOM = b"\xef\xbb\xbf"
 _LINE_ENDS = b"\r\n"
 
-# How a cell that is not text is read, by data type: the error's code, the function, what it expects.
+# By data type: how a cell that is not text is read, and the code and words for one that cannot be.
 _CONVERSIONS: dict[str, Callable[[str], float | bool]] = {"sc:Float": parse_number, "sc:Boolean": parse_boolean}
 _EXPECTED = {
     "sc:Float": ("table-number", "a finite decimal number"),

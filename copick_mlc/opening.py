@@ -47,7 +47,8 @@ def from_croissant(
     root = CopickRootMLC(config)
     if output_path is not None:
         text = json.dumps(root.config.model_dump(mode="json"), indent=4)
-        _storage.write(*_local_file(output_path, text.encode()))
+        fs, path = _storage.open_location(_urls.normalise(output_path))
+        _storage.write(fs, [(path, text.encode())])
     return root
 
 
@@ -76,8 +77,3 @@ def open_project(path: str | os.PathLike[str]) -> Any:
         return copick.from_file(where)
     except ValueError as error:
         raise DataError("config-invalid", f"not a copick configuration: {error}", path=where) from error
-
-
-def _local_file(path: str | os.PathLike[str], data: bytes) -> tuple[Any, list[tuple[str, bytes]]]:
-    fs, where = _storage.open_location(_urls.normalise(path))
-    return fs, [(where, data)]
