@@ -15,7 +15,7 @@ from zarr.storage import FSStore
 
 from copick_mlc import _storage
 from copick_mlc._entity import LazyMeta, Located, copick_rules, forget
-from copick_mlc._zarr import create_store, has_content, open_store
+from copick_mlc._zarr import create_store, decoding, has_content, open_store
 from copick_mlc.errors import MissingError, ReadOnlyError
 from copick_mlc.index import InstanceSegmentationRow, MeshRow, PanopticSegmentationRow, PicksRow, SegmentationRow
 
@@ -192,14 +192,13 @@ class Volume(Artifact):
 
         Raises:
             MissingError: `data-missing`, where nothing was written yet, or there is no such level.
-            StorageError, OSError: where a chunk cannot be read.
+            StorageError: `storage-failed`, where a chunk cannot be read.
+            DataError: `data-invalid`, where a chunk or the metadata of the array cannot be decoded.
         """
         if self._is_new or not has_content(self.zarr()):
             raise MissingError("data-missing", f"nothing was written to {self.identity.key} yet", path=self.path)
-        try:
+        with decoding(self.path):
             return super().numpy(*args, **kwargs)  # type: ignore[misc]  # copick's class is next in the order
-        except KeyError as error:
-            raise MissingError("data-missing", f"there is no array {error} in this store", path=self.path) from error
 
     @contextmanager
     def _replaced(self) -> Iterator[None]:

@@ -31,7 +31,7 @@ _FOREIGN_ERRORS = (
 )
 
 
-def _failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
+def failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
     """What it may be that file systems raise when storage fails; a package nobody imported has raised nothing."""
     known = ((sys.modules.get(module), name) for module, name in _FOREIGN_ERRORS)
     return (OSError, *more, *(getattr(module, name) for module, name in known if module is not None))
@@ -45,7 +45,7 @@ def open_location(url: str, options: Mapping[str, Any] | None = None) -> tuple[A
     """
     try:
         fs, path = fsspec.url_to_fs(url, **(options or {}))
-    except _failures(ImportError, ValueError, TypeError) as error:
+    except failures(ImportError, ValueError, TypeError) as error:
         raise StorageError("storage-failed", f"fsspec cannot open this location: {error}", path=url) from error
     return fs, path
 
@@ -72,7 +72,7 @@ def read(fs: AbstractFileSystem, path: str, code: str, what: str) -> bytes:
         data: bytes = fs.cat_file(path)
     except FileNotFoundError as error:
         raise MissingError(code, f"there is no such file; expected {what}", path=path) from error
-    except _failures() as error:
+    except failures() as error:
         raise StorageError("storage-failed", f"cannot read {what}: {error}", path=path) from error
     return data
 
@@ -123,7 +123,7 @@ def write(fs: AbstractFileSystem, files: Sequence[tuple[str, bytes]]) -> None:
         while staged:
             os.replace(*staged[0])
             staged.pop(0)
-    except _failures() as error:
+    except failures() as error:
         raise StorageError("storage-failed", f"cannot write: {error}", path=files[0][0]) from error
     finally:
         for temporary, _ in staged:
@@ -164,7 +164,7 @@ def remove(fs: AbstractFileSystem, path: str) -> None:
             fs.rm(path, recursive=True)
     except FileNotFoundError:
         return
-    except _failures() as error:
+    except failures() as error:
         raise StorageError("storage-failed", f"cannot remove: {error}", path=path) from error
 
 

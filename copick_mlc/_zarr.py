@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import zarr
 from fsspec import AbstractFileSystem
 from zarr.storage import FSStore, contains_array, contains_group
+
+from copick_mlc._storage import failures
+from copick_mlc.errors import CroissantError, DataError, MissingError, StorageError
 
 
 class _Store(FSStore):
@@ -57,3 +62,24 @@ def create_store(fs: AbstractFileSystem, path: str) -> FSStore:
 def has_content(store: FSStore) -> bool:
     """Whether there is a group or an array in the store; `zarr.open` would put a group into one without."""
     return bool(contains_group(store) or contains_array(store))
+
+
+@contextmanager
+def decoding(path: str) -> Iterator[None]:
+    """Make errors of ours of what zarr and its codecs raise while an array of the store at `path` is read.
+
+    Raises:
+        MissingError: `data-missing`, where there is no such array.
+        StorageError: `storage-failed`, where a chunk cannot be read.
+        DataError: `data-invalid`, where a chunk or the metadata cannot be decoded.
+    """
+    try:
+        yield
+    except CroissantError:
+        raise
+    except KeyError as error:
+        raise MissingError("data-missing", f"there is no array {error} in this store", path=path) from error
+    except failures() as error:
+        raise StorageError("storage-failed", f"cannot read the array: {error}", path=path) from error
+    except (ValueError, RuntimeError) as error:
+        raise DataError("data-invalid", f"cannot decode the array: {error}", path=path) from error

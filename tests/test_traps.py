@@ -18,7 +18,7 @@ import zarr
 from fsspec.implementations.local import LocalFileSystem
 
 from copick_mlc import CopickConfigMLCroissant, CopickRootMLC, CopickRunMLC, CroissantError, _storage, from_croissant
-from copick_mlc.errors import UsageError
+from copick_mlc.errors import DataError, StorageError, UsageError
 from copick_mlc.index import PicksRow
 from tests.projects import inventory, tree
 from tests.test_mode_a import (
@@ -372,14 +372,14 @@ def test_chunk_that_cannot_be_read(either: CopickRootMLC, project: Path) -> None
     chunk = project / "ExperimentRuns/TS_001/VoxelSpacing10.000/wbp.zarr/0/0/0/0"
     chunk.unlink()
     chunk.mkdir()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(StorageError, match="directory"):
         the_tomogram(either).numpy()
 
 
 def test_chunk_that_is_damaged(either: CopickRootMLC, project: Path) -> None:
     chunk = project / "ExperimentRuns/TS_001/VoxelSpacing10.000/wbp.zarr/0/0/0/0"
     chunk.write_bytes(chunk.read_bytes()[:1000])
-    with pytest.raises(RuntimeError, match="decompression"):
+    with pytest.raises(DataError, match="decompression"):
         the_tomogram(either).numpy()
 
 
