@@ -1,0 +1,212 @@
+"""The cases: JSON files that are read into steps, and checked for what would make them prove nothing.
+
+case.schema.json declares operations, edits and checks with their arguments; it is read here, so that nothing
+is declared twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conformance import documents
+from conformance.matching import ANY
+from conformance.spec import Spec, SuiteError
+
+_SCHEMA: Mapping[str, Any] = json.loads(Path(__file__).with_name("case.schema.json").read_text(encoding="utf-8"))
+
+#: What an adapter may claim.
+CAPABILITIES: tuple[str, ...] = tuple(_SCHEMA["$defs"]["capability"]["enum"])
+
+#: What an implementation can conform in; each of the others includes `read`.
+PROFILES = ("read", "write", "overlay", "export")
+
+# An operation belongs into cases that require one of these; what the table does not name only needs `read`.
+_CHANGES = ("create", "store", "delete", "set_split", "set_splits", "clear_splits", "define_object")
+_NEEDS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys((*_CHANGES, "refresh"), ("write", "overlay")),
+    **dict.fromkeys(("begin", "end"), ("batch",)),
+    "export": ("export",),
+}
+# And so do some arguments of `open`.
+_ARGUMENT_NEEDS = {"overlay": "overlay", "config": "config", "base_url": "config"}
+
+
+@dataclass(frozen=True)
+class Action:
+    """What a step does: an operation of the adapter, an edit, or a check. `kind` is `op`, `edit` or `check`."""
+
+    kind: str
+    name: str
+    arguments: Mapping[str, Any]
+    expect: Any = ANY
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One action of a case, and where in the case it stands."""
+
+    place: str
+    action: Action
+
+    def __str__(self) -> str:
+        arguments = json.dumps(self.action.arguments, ensure_ascii=False)
+        shown = arguments if len(arguments) <= 300 else f"{arguments[:300]}…"
+        return f"{self.place}: {self.action.name}{f' {shown}' if self.action.arguments else ''}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case, as README.md describes it; the checks of `disk` are its last steps."""
+
+    id: str
+    section: str
+    clauses: tuple[str, ...]
+    capabilities: frozenset[str]
+    description: str
+    fixture: Path
+    steps: tuple[Step, ...]
+
+    @property
+    def profiles(self) -> Set[str]:
+        """The profiles that the case is of."""
+        own = self.capabilities & {"write", "overlay", "export"}
+        return own | ({"write"} if self.capabilities & {"batch", "merge"} and not own else set()) or {"read"}
+
+
+def load(directory: Path, fixtures: Path, spec: Spec) -> list[Case]:
+    """All cases below `directory`, by section and id.
+
+    Raises:
+        SuiteError: a case is malformed, or two have one id.
+    """
+    cases: dict[str, Case] = {}
+    for path in sorted(directory.glob("*/*.json")):
+        try:
+            case = _case(path, documents.parse(path.read_bytes()), fixtures, spec)
+        except (ValueError, SuiteError) as error:
+            raise SuiteError(f"cases/{path.parent.name}/{path.name}: {error}") from error
+        if case.id in cases:
+            raise SuiteError(f"there are two cases {case.id}, in {cases[case.id].section} and {case.section}")
+        cases[case.id] = case
+    if not cases:
+        raise SuiteError(f"there are no cases in {directory}")
+    return list(cases.values())
+
+
+def _case(path: Path, document: Any, fixtures: Path, spec: Spec) -> Case:
+    _check_members(document, "", "the case")
+    case = Case(
+        id=document["id"],
+        section=path.parent.name,
+        clauses=tuple(document["clauses"]),
+        capabilities=frozenset(document["capabilities"]),
+        description=document["description"],
+        fixture=fixtures / document["fixture"],
+        steps=tuple(_steps(document)),
+    )
+    if case.id != path.stem:
+        raise SuiteError(f"the id is {case.id} and the file is {path.name}")
+    if not case.clauses:
+        raise SuiteError("it cites no clause")
+    _check_known("clause", case.clauses, spec.clauses.keys())
+    _check_known("capability", case.capabilities, set(CAPABILITIES))
+    if not case.fixture.is_dir():
+        raise SuiteError(f"there is no fixture {document['fixture']}")
+    for step in case.steps:
+        if step.action.error is not None:
+            _check_known("error code", [step.action.error], spec.codes)
+        _check_needs(step, case.capabilities)
+    if "{http}" in json.dumps(document) and "http" not in case.capabilities:
+        raise SuiteError("it uses {http} and does not require the capability http")
+    return case
+
+
+def _steps(document: Mapping[str, Any]) -> Iterator[Step]:
+    for number, step in enumerate(document["steps"], 1):
+        place = f"step {number}"
+        if isinstance(step, dict) and "disk" in step:
+            yield from _checks(step["disk"], place)
+        else:
+            yield Step(place, _action(step, place))
+    disk = document.get("disk", [])
+    yield from _checks(disk, "at the end")
+    if _writes(document) and document.get("consistent", True) and not any(c["check"] == "consistent" for c in disk):
+        yield Step("at the end", Action("check", "consistent", {}))
+
+
+def _writes(document: Mapping[str, Any]) -> bool:
+    return any(step.get("op") in (*_CHANGES, "export") for step in document["steps"])
+
+
+def _checks(checks: Any, place: str) -> Iterator[Step]:
+    for check in checks:
+        yield Step(place, _action(check, f"a check, {place}"))
+
+
+def _action(step: Any, place: str) -> Action:
+    """An operation, edit or check, whose arguments are those that case.schema.json declares."""
+    kinds = [kind for kind in ("op", "edit", "check") if isinstance(step, dict) and kind in step]
+    if len(kinds) != 1:
+        raise SuiteError(f"{place} is no operation, edit or check")
+    kind = kinds[0]
+    name = step[kind]
+    if f"{kind}-{name}" not in _SCHEMA["$defs"]:
+        raise SuiteError(f"{place}: there is no {kind} {name!r}")
+    _check_members(step, f"{kind}-{name}", place)
+    arguments = {member: value for member, value in step.items() if member != kind}
+    if kind != "op":
+        return Action(kind, name, arguments)
+    if "expect" in step and "error" in step:
+        raise SuiteError(f"{place} expects a result and an error")
+    return Action(kind, name, arguments, arguments.pop("expect", ANY), arguments.pop("error", None))
+
+
+def _check_members(value: Any, definition: str, place: str) -> None:
+    """Whether an object has the members that its definition in the schema requires and allows."""
+    schema = _SCHEMA["$defs"][definition] if definition else _SCHEMA
+    if not isinstance(value, dict):
+        raise SuiteError(f"{place} is no object")
+    allowed = {*schema["properties"]}
+    if definition.startswith("op-"):
+        allowed |= {*_SCHEMA["$defs"]["outcome"]["properties"]}
+    for member in schema["required"]:
+        if member not in value:
+            raise SuiteError(f"{place} lacks {member!r}")
+    for member in value:
+        if member not in allowed:
+            raise SuiteError(f"{place} has {member!r}, which is not known there")
+        wanted = _type_of(schema["properties"].get(member, {}))
+        if wanted and not isinstance(value[member], wanted):
+            raise SuiteError(f"{place}: {member!r} has the wrong type")
+
+
+def _type_of(schema: Mapping[str, Any]) -> type | None:
+    """The Python type of what a schema allows, where it is one of those that this module relies on."""
+    if "$ref" in schema:
+        return _type_of(_SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]])
+    name = schema.get("type")
+    return {"array": list, "object": dict, "string": str}.get(name) if isinstance(name, str) else None
+
+
+def _check_known(what: str, used: Any, known: Set[str]) -> None:
+    for item in sorted(used):
+        if item not in known:
+            raise SuiteError(f"there is no {what} {item!r}")
+
+
+def _check_needs(step: Step, capabilities: Set[str]) -> None:
+    """Whether an implementation that has what the case requires knows the operation."""
+    action = step.action
+    if action.kind != "op":
+        return
+    needs = _NEEDS.get(action.name)
+    if needs and not capabilities & set(needs):
+        raise SuiteError(f"{step.place}: {action.name} is only for cases that require {' or '.join(needs)}")
+    for argument, need in _ARGUMENT_NEEDS.items():
+        if action.name == "open" and argument in action.arguments and need not in capabilities:
+            raise SuiteError(f"{step.place}: {argument} is only for cases that require {need}")

@@ -1,0 +1,182 @@
+"""An adapter's process, seen from the suite: one request, one response, and all the ways in which that goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conformance import documents
+
+_SUITE = Path(__file__).resolve().parent.parent
+_LONGEST_LINE = 64 * 1024 * 1024
+_STDERR_TAIL = 4000
+
+
+class AdapterError(Exception):
+    """The adapter hung, crashed or broke the protocol: there is no answer to judge."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """What an adapter answered: a result, or an error with its code and message."""
+
+    result: Any = None
+    error: bool = False
+    code: str | None = None
+    message: str = ""
+
+
+class Client:
+    """One process of an adapter."""
+
+    def __init__(self, command: Sequence[str], directory: str, timeout: float) -> None:
+        """Start `command` in `directory`; each answer must come within `timeout` seconds.
+
+        Raises:
+            AdapterError: it cannot be started.
+        """
+        self._timeout = timeout
+        self._late = False
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
+        try:
+            self._process = subprocess.Popen(
+                command,
+                cwd=directory,
+                env=_environment(os.environ),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._stderr.close()
+            raise AdapterError(f"{command[0]} cannot be started: {error.strerror}") from error
+        assert self._process.stdin
+        assert self._process.stdout
+        self._stdin = self._process.stdin
+        self._stdout = self._process.stdout
+
+    def ask(self, operation: str, arguments: Mapping[str, Any]) -> Response:
+        """Send a request and wait for its response.
+
+        Raises:
+            AdapterError: there is none.
+        """
+        request = json.dumps({"op": operation, **arguments}, allow_nan=False).encode() + b"\n"
+        with self._deadline(f"answer {operation}"):
+            line = self._exchange(request)
+        if not line.endswith(b"\n"):
+            if len(line) == _LONGEST_LINE:
+                raise AdapterError(f"the answer to {operation} is longer than {_LONGEST_LINE} bytes")
+            raise AdapterError(f"{self._exit()} before it answered {operation}")
+        return _response(line)
+
+    def _exchange(self, request: bytes) -> bytes:
+        try:
+            self._stdin.write(request)
+            self._stdin.flush()
+        except OSError:
+            return b""  # It has gone; how, its exit code tells.
+        return self._stdout.readline(_LONGEST_LINE)
+
+    def finish(self) -> None:
+        """End standard input, and see that the adapter ends as the protocol says.
+
+        Raises:
+            AdapterError: it does not.
+        """
+        with self._deadline("exit after standard input had ended"):
+            self._stdin.close()
+            rest = self._stdout.read(_LONGEST_LINE)
+            code = self._process.wait()
+        if rest:
+            raise AdapterError(f"it wrote more than one line for each request: {_excerpt(rest)}")
+        if code:
+            raise AdapterError(f"{self._exit()} when standard input had ended")
+
+    def kill(self) -> None:
+        """End the process and all that it started."""
+        _kill(self._process)
+        self._process.wait()
+        for stream in (self._stdin, self._stdout):
+            with suppress(OSError):  # What was still to be sent has nobody to go to.
+                stream.close()
+
+    def stderr(self) -> str:
+        """The end of what the process wrote to standard error; to be read once, when it has ended."""
+        with self._stderr:
+            size = self._stderr.seek(0, os.SEEK_END)
+            self._stderr.seek(max(0, size - _STDERR_TAIL))
+            return self._stderr.read().decode(errors="replace").strip()
+
+    @contextmanager
+    def _deadline(self, what: str) -> Iterator[None]:
+        """Kill the process when its time is over: that ends every read and write that waits for it."""
+        timer = threading.Timer(self._timeout, self._kill_late)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+        if self._late:
+            raise AdapterError(f"it did not {what} within {self._timeout:g} seconds")
+
+    def _kill_late(self) -> None:
+        self._late = True
+        _kill(self._process)
+
+    def _exit(self) -> str:
+        """How the process ended, in words."""
+        try:
+            code = self._process.wait(self._timeout)
+        except subprocess.TimeoutExpired:
+            return "it closed standard output"
+        return f"it exited with code {code}" if code >= 0 else f"it died of signal {-code}"
+
+
+def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """The environment of adapters: they run elsewhere, and import what can be imported here."""
+    paths = [
+        os.getcwd(),
+        str(_SUITE),
+        *map(os.path.abspath, filter(None, inherited.get("PYTHONPATH", "").split(os.pathsep))),
+    ]
+    return {**inherited, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if not hasattr(os, "killpg"):  # Windows has no process groups to kill
+        process.kill()
+        return
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # All of it has ended.
+
+
+def _response(line: bytes) -> Response:
+    try:
+        answer = documents.parse(line)
+    except ValueError as error:
+        raise AdapterError(f"its answer is not JSON ({error}): {_excerpt(line)}") from error
+    match answer:
+        case {"ok": result, **rest} if not rest:
+            return Response(result)
+        case {"error": {"code": None | str() as code, "message": str(message)}, **rest} if not rest:
+            return Response(error=True, code=code, message=message)
+    raise AdapterError(f"its answer is no response of the protocol: {_excerpt(line)}")
+
+
+def _excerpt(line: bytes) -> str:
+    text = line.decode(errors="backslashreplace").rstrip("\r\n")
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -1,0 +1,109 @@
+"""The place in which a case plays: a copy of its fixture, the placeholders for it, and its state at the last edit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+from functools import cached_property, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from conformance import snapshot
+from conformance.snapshot import Snapshot
+
+#: The manifest of the project, where a check or edit names no other.
+MANIFEST = "project/Croissant/metadata.json"
+
+
+class Workspace:
+    """A directory of one case.
+
+    Attributes:
+        work: Its absolute path.
+        last: Everything as the last edit left it, or as it was at first.
+        given: Everything that the fixture and the edits put there, whatever became of it.
+    """
+
+    def __init__(self, fixture: Path, place: Path | None = None) -> None:
+        """Copy `fixture` to a new temporary directory, or to `place`, which then is kept."""
+        self._kept = place is not None
+        # Where the temporary directory is a link, an implementation may well answer with the path behind it.
+        self.work = os.path.realpath(place or tempfile.mkdtemp(prefix="conformance-"))
+        shutil.copytree(fixture, self.work, symlinks=True, dirs_exist_ok=True)
+        self.last = self.given = snapshot.take(self.work)
+
+    def path(self, relative: str) -> str:
+        """The absolute path of a case's path.
+
+        Raises:
+            ValueError: it leads out of the workspace.
+        """
+        path = os.path.abspath(os.path.join(self.work, relative))
+        if path != self.work and not path.startswith(self.work + os.sep):
+            raise ValueError(f"the path {relative!r} leads out of the workspace")
+        return path
+
+    def take(self) -> Snapshot:
+        """Everything as it is now."""
+        return snapshot.take(self.work)
+
+    def edited(self, before: Snapshot) -> None:
+        """Note what an edit has changed since `before`."""
+        self.last = self.take()
+        given = dict(self.given)
+        for path in snapshot.changes(before, self.last):
+            if path in self.last:
+                given[path] = self.last[path]
+            else:
+                given.pop(path, None)
+        self.given = given
+
+    # --- placeholders ------------------------------------------------------------------------------------
+
+    def fill(self, value: Any) -> Any:
+        """`value` with what the placeholders in its strings stand for."""
+        if isinstance(value, str):
+            value = value.replace("{work}", self.work).replace("{project}", os.path.join(self.work, "project"))
+            return value.replace("{http}", self.http) if "{http}" in value else value
+        if isinstance(value, list):
+            return [self.fill(item) for item in value]
+        if isinstance(value, dict):
+            return {name: self.fill(item) for name, item in value.items()}
+        return value
+
+    def hide(self, text: str) -> str:
+        """`text` with placeholders for what only this run knows."""
+        text = text.replace(self.work, "{work}")
+        return text.replace(self.http, "{http}") if "http" in self.__dict__ else text
+
+    @cached_property
+    def http(self) -> str:
+        """The URL of the workspace; the server starts when the first case asks for it."""
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=self.work))
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        """Stop the server, and remove the directory if it is a temporary one."""
+        if "http" in self.__dict__:
+            self._server.shutdown()
+            self._server.server_close()
+        if not self._kept:
+            _remove(self.work)
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Say nothing: standard error is the adapter's."""
+
+
+def _remove(directory: str) -> None:
+    """Remove a directory, also where a case made parts of it read-only."""
+    for parent, _, _ in os.walk(directory):
+        for item in os.scandir(parent):
+            if item.is_dir(follow_symlinks=False):
+                os.chmod(item.path, 0o700)
+    shutil.rmtree(directory)

@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from conformance import cases, spec
+from conformance.edits import EDITS
+from conformance.matching import ANY
+from conformance.observer import CHECKS
+from conformance.spec import SuiteError
+from conformance.tables import TABLES
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = json.loads((ROOT / "conformance" / "case.schema.json").read_text(encoding="utf-8"))
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+SPEC = spec.load(ROOT / "SPEC.md")
+OPEN = {"op": "open", "manifest": "{project}/Croissant/metadata.json"}
+CREATE = {"op": "create", "kind": "runs", "key": {"name": "TS_009"}}
+
+
+def case(**members: Any) -> dict[str, Any]:
+    """A good case, but for the members given; None takes one out."""
+    good = {
+        "id": "a-case",
+        "clauses": ["CSV-004"],
+        "capabilities": ["read"],
+        "description": "A case.",
+        "fixture": "minimal",
+        "steps": [OPEN],
+    }
+    return {name: value for name, value in {**good, **members}.items() if value is not None}
+
+
+def load(directory: Path, *documents: dict[str, Any]) -> list[cases.Case]:
+    for document in documents:
+        path = directory / "csv" / f"{document.get('id', 'a-case')}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(document), encoding="utf-8")
+    return cases.load(directory, ROOT / "conformance" / "fixtures", SPEC)
+
+
+# --- the cases of the suite ------------------------------------------------------------------------------
+
+
+def test_all_cases_are_valid() -> None:
+    wrong = {}
+    for path in sorted((ROOT / "conformance" / "cases").glob("*/*.json")):
+        errors = [error.message for error in VALIDATOR.iter_errors(json.loads(path.read_bytes()))]
+        if errors:
+            wrong[path.name] = errors
+    assert wrong == {}
+
+
+def test_the_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize(("kind", "registry"), [("edit", EDITS), ("check", CHECKS)])
+def test_the_schema_has_the_arguments_of_edits_and_checks(
+    kind: str, registry: Mapping[str, Callable[..., Any]]
+) -> None:
+    declared = {
+        name.removeprefix(f"{kind}-"): ({*definition["properties"]} - {kind}, {*definition["required"]} - {kind})
+        for name, definition in SCHEMA["$defs"].items()
+        if name.startswith(f"{kind}-")
+    }
+    written = {}
+    for name, function in registry.items():
+        parameters = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        written[name] = (
+            {p.name.rstrip("_") for p in parameters},
+            {p.name.rstrip("_") for p in parameters if p.default is p.empty},
+        )
+    assert declared == written
+
+
+def test_the_schema_has_the_operations_and_capabilities_of_the_protocol_and_the_tables() -> None:
+    protocol = (ROOT / "conformance" / "PROTOCOL.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in protocol.splitlines() if line.startswith("| `")]
+    names = [name.strip(" `") for row in rows for name in row.split(",")]
+    operations = [name.removeprefix("op-") for name in SCHEMA["$defs"] if name.startswith("op-")]
+    assert names == [*cases.CAPABILITIES, *operations]
+    assert SCHEMA["$defs"]["table"]["enum"] == list(TABLES)
+    for definition, kind in (("operation", "op"), ("edit", "edit"), ("check", "check")):
+        names = [name.removeprefix(f"{kind}-") for name in SCHEMA["$defs"] if name.startswith(f"{kind}-")]
+        declared = SCHEMA["$defs"][definition]
+        assert declared["properties"][kind]["enum"] == names
+        assert declared["allOf"] == [
+            {"if": {"properties": {kind: {"const": name}}}, "then": {"$ref": f"#/$defs/{kind}-{name}"}}
+            for name in names
+        ]
+
+
+# --- reading ---------------------------------------------------------------------------------------------
+
+
+def test_a_case_is_read_into_steps(tmp_path: Path) -> None:
+    steps = [
+        {**OPEN, "root": "other"},
+        {"op": "run", "name": "TS_001", "expect": None},
+        {"edit": "remove", "path": "project"},
+        {"disk": [{"check": "unchanged"}, {"check": "absent", "path": "project"}]},
+        {**OPEN, "error": "manifest-missing"},
+    ]
+    document = case(steps=steps, disk=[{"check": "unchanged", "except": ["*"]}])
+    VALIDATOR.validate(document)
+    (found,) = load(tmp_path, document)
+    assert [(step.place, step.action.kind, step.action.name) for step in found.steps] == [
+        ("step 1", "op", "open"),
+        ("step 2", "op", "run"),
+        ("step 3", "edit", "remove"),
+        ("step 4", "check", "unchanged"),
+        ("step 4", "check", "absent"),
+        ("step 5", "op", "open"),
+        ("at the end", "check", "unchanged"),
+    ]
+    assert found.steps[0].action.arguments == {"manifest": OPEN["manifest"], "root": "other"}
+    assert [step.action.expect for step in found.steps[:2]] == [ANY, None]
+    assert found.steps[5].action.error == "manifest-missing"
+    assert str(found.steps[1]) == 'step 2: run {"name": "TS_001"}'
+    assert found.section == "csv"
+
+
+@pytest.mark.parametrize(
+    ("members", "checked"),
+    [
+        ({"steps": [OPEN, CREATE]}, True),
+        ({"steps": [OPEN]}, False),
+        ({"steps": [OPEN, {"op": "refresh"}]}, False),
+        ({"steps": [OPEN, CREATE], "consistent": False}, False),
+        ({"steps": [OPEN, CREATE], "disk": [{"check": "consistent", "path": "other/metadata.json"}]}, False),
+    ],
+)
+def test_what_writes_ends_with_consistent(tmp_path: Path, members: dict[str, Any], checked: bool) -> None:
+    (found,) = load(tmp_path, case(capabilities=["read", "write"], **members))
+    last = found.steps[-1].action
+    assert ((last.name, last.arguments) == ("consistent", {})) is checked
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "profiles"),
+    [
+        (["read", "volumes"], {"read"}),
+        (["read", "write"], {"write"}),
+        (["read", "batch"], {"write"}),
+        (["read", "overlay", "batch"], {"overlay"}),
+        (["export", "write"], {"export", "write"}),
+    ],
+)
+def test_profiles_of_a_case(tmp_path: Path, capabilities: list[str], profiles: set[str]) -> None:
+    (found,) = load(tmp_path, case(capabilities=capabilities))
+    assert found.profiles == profiles
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"id": None}, "the case lacks 'id'"),
+        ({"colour": 1}, "the case has 'colour', which is not known there"),
+        ({"steps": {}}, "the case: 'steps' has the wrong type"),
+        ({"disk": {}}, "the case: 'disk' has the wrong type"),
+        ({"clauses": []}, "it cites no clause"),
+        ({"clauses": ["CSV-999"]}, "there is no clause 'CSV-999'"),
+        ({"capabilities": ["fly"]}, "there is no capability 'fly'"),
+        ({"fixture": "nowhere"}, "there is no fixture nowhere"),
+        ({"steps": [7]}, "step 1 is no operation, edit or check"),
+        ({"steps": [{"op": "open", "edit": "write"}]}, "step 1 is no operation, edit or check"),
+        ({"steps": [{"op": "fly"}]}, "step 1: there is no op 'fly'"),
+        ({"steps": [OPEN, {"edit": "fly"}]}, "step 2: there is no edit 'fly'"),
+        ({"disk": [{"check": "fly"}]}, "a check, at the end: there is no check 'fly'"),
+        ({"steps": [{"op": "open"}]}, "step 1 lacks 'manifest'"),
+        ({"steps": [{**OPEN, "wings": 2}]}, "step 1 has 'wings', which is not known there"),
+        ({"steps": [{**OPEN, "manifest": 2}]}, "step 1: 'manifest' has the wrong type"),
+        ({"steps": [{**OPEN, "expect": 1, "error": "exists"}]}, "step 1 expects a result and an error"),
+        ({"steps": [{**OPEN, "error": "no-code"}]}, "there is no error code 'no-code'"),
+        ({"steps": [CREATE]}, "step 1: create is only for cases that require write or overlay"),
+        ({"steps": [{"op": "begin"}]}, "step 1: begin is only for cases that require batch"),
+        ({"steps": [{**OPEN, "overlay": "{work}/o"}]}, "step 1: overlay is only for cases that require overlay"),
+        ({"steps": [{**OPEN, "manifest": "{http}/m"}]}, "it uses {http} and does not require the capability http"),
+    ],
+)
+def test_malformed_cases(tmp_path: Path, members: dict[str, Any], words: str) -> None:
+    with pytest.raises(SuiteError) as error:
+        load(tmp_path, case(**members))
+    assert str(error.value) == f"cases/csv/a-case.json: {words}"
+
+
+def test_ids_are_unique_and_the_names_of_files(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match="there are no cases"):
+        cases.load(tmp_path, tmp_path, SPEC)
+    load(tmp_path, case())
+    (tmp_path / "csv").rename(tmp_path / "man")
+    with pytest.raises(SuiteError, match="there are two cases a-case, in csv and man"):
+        load(tmp_path, case())
+    (tmp_path / "csv" / "a-case.json").rename(tmp_path / "csv" / "b-case.json")
+    with pytest.raises(SuiteError, match=r"csv/b-case.json: the id is a-case and the file is b-case.json"):
+        load(tmp_path)
+    (tmp_path / "csv" / "b-case.json").write_text("{")
+    with pytest.raises(SuiteError, match=r"csv/b-case.json: Expecting property name"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"id": "A"},
+        {"clauses": ["csv-1"]},
+        {"capabilities": []},
+        {"consistent": True},
+        {"steps": []},
+        {"steps": [{**OPEN, "wings": 2}]},
+        {"steps": [{"op": "list", "kind": "picks"}]},
+        {"steps": [{"op": "list", "kind": "runs", "run": "TS_001"}]},
+        {"steps": [{"op": "read", "kind": "picks", "key": {"run": "TS_001"}}]},
+        {"steps": [{"op": "create", "kind": "picks", "key": CREATE["key"]}]},
+        {"steps": [{**CREATE, "data": {"points": []}}]},
+        {"steps": [{"op": "rows", "table": "runs", "expect": {"@list": {}}}]},
+        {"steps": [{"op": "rows", "table": "runs", "expect": {"@list": [], "x": 1}}]},
+        {"steps": [{"edit": "write", "path": "a"}]},
+        {"steps": [{"edit": "write", "path": "a", "text": "", "json": 1}]},
+        {"disk": [{"check": "json", "path": "a"}]},
+        {"disk": [{"check": "file", "path": "/a"}]},
+    ],
+)
+def test_the_schema_refuses(members: dict[str, Any]) -> None:
+    assert VALIDATOR.is_valid(case())
+    assert not VALIDATOR.is_valid(case(**members))
+
+
+def test_the_schema_takes_data() -> None:
+    array = {"shape": [1, 3], "dtype": "float32", "values": [1, 2.5, 3]}
+    key = {"run": "TS_001", "user_id": "me", "session_id": "1", "object_name": "ribosome"}
+    for kind, data in (
+        ("picks", {"points": [{"location": [1, 2, 3]}]}),
+        ("meshes", {"vertices": array, "faces": array}),
+    ):
+        step = {"op": "create", "kind": kind, "key": key, "data": data, "error": "refused"}
+        VALIDATOR.validate(case(steps=[step]))
+        assert not VALIDATOR.is_valid(case(steps=[{**step, "data": array}]))
+    VALIDATOR.validate(
+        case(steps=[{"op": "store", "kind": "objects", "key": {"name": "a"}, "data": array, "root": "b"}])
+    )
+
+
+# --- SPEC.md ---------------------------------------------------------------------------------------------
+
+
+def test_the_specification_is_read() -> None:
+    clause = SPEC.clauses["CSV-005"]
+    assert clause.text == "A reader MUST treat an empty cell as an absent value."
+    assert (clause.keyword, clause.required, clause.section) == ("MUST", True, "CSV")
+    assert SPEC.sections["CSV"] == "Tables"
+    assert {clause.section for clause in SPEC.clauses.values()} <= SPEC.sections.keys()
+    assert {"table-checksum", "refused"} <= SPEC.codes
+    assert "read" not in SPEC.codes
+
+
+@pytest.mark.parametrize(
+    ("text", "keyword", "required"),
+    [
+        ("A reader MUST NOT fly.", "MUST NOT", True),
+        ("A reader SHOULD walk.", "SHOULD", False),
+        ("A reader SHOULD NOT run, and MUST.", "SHOULD NOT", False),
+        ("A reader MAY sit.", "MAY", False),
+    ],
+)
+def test_keywords(tmp_path: Path, text: str, keyword: str, required: bool) -> None:
+    path = tmp_path / "SPEC.md"
+    path.write_text(f'Version: 2.1\n<a id="XXX-001"></a>**[XXX-001]** {text}\n', encoding="utf-8")
+    found = spec.load(path)
+    assert found.version == "2.1"
+    assert [(clause.keyword, clause.required) for clause in found.clauses.values()] == [(keyword, required)]
+
+
+CLAUSE = '<a id="XXX-001"></a>**[XXX-001]** A reader MUST.'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (CLAUSE, "has no line 'Version: …'"),
+        (f"Version: 1\n{CLAUSE}\n{CLAUSE}", "has the clause XXX-001 twice"),
+        (f"Version: 1\n{CLAUSE.replace('MUST', 'must')}", "a clause of SPEC.md is malformed"),
+        (f"Version: 1\n{CLAUSE.replace('[XXX-001]', '[XXX-002]')}", "a clause of SPEC.md is malformed"),
+    ],
+)
+def test_malformed_specifications(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "SPEC.md").write_text(text, encoding="utf-8")
+    with pytest.raises(SuiteError, match=words.replace("[", r"\[")):
+        spec.load(tmp_path / "SPEC.md")
+
+
+def test_a_missing_specification(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match="cannot be read: No such file"):
+        spec.load(tmp_path / "SPEC.md")
