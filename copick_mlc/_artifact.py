@@ -1,7 +1,7 @@
 """What all artifacts share: an identity, a row in the index, a place where their data is.
 
 An artifact's identity is the key of its row. Its data is read from where the row's URL says, in both
-modes, and written to the canonical place below the root's target.
+modes, and written to the canonical place below the root's target. Rules: SPEC.md, URLs [URL] and Overlays [OVL].
 """
 
 from __future__ import annotations
@@ -41,6 +41,11 @@ class Artifact(Located):
         raise NotImplementedError
 
     @property
+    def _parent(self) -> Any:
+        """The entity whose list that is."""
+        raise NotImplementedError
+
+    @property
     def _indexed(self) -> bool:
         """Whether the artifact's row, not the overlay's directory, says where its data is."""
         return self.read_only or self._project.target.indexed
@@ -49,7 +54,7 @@ class Artifact(Located):
         """Where the data is, or would be written if there is none.
 
         Raises:
-            MissingError: `data-missing`, where the row has no URL.
+            MissingError: `data-missing`, where the row has no URL [URL-009].
             DataError: `url-outside`, `url-local`.
         """
         if self._indexed:
@@ -58,7 +63,7 @@ class Artifact(Located):
                 url = getattr(row, "url", None)
                 if not url:
                     raise MissingError("data-missing", f"the row {row.key} of {row.table.file_name} has no url")
-                return self._project.index.resolve_url(url)
+                return self._project.index.resolve_url(url)  # [URL-001]
         return self._project.target.place(self.identity)
 
     @property
@@ -78,7 +83,7 @@ class Artifact(Located):
         return self._place()[0]
 
     def _check_mutable(self) -> None:
-        """Raise ReadOnlyError unless this artifact can be changed."""
+        """Raise ReadOnlyError unless this artifact can be changed [OVL-005]."""
         if self.read_only:
             raise ReadOnlyError(
                 "read-only",
@@ -88,10 +93,10 @@ class Artifact(Located):
         self._project.target.check()
 
     def _read(self) -> bytes:
-        """The bytes of the data, a file.
+        """The bytes of the data, a file, whatever the sha256 of its row [PIK-010].
 
         Raises:
-            MissingError, StorageError: `data-missing`, `storage-failed`.
+            MissingError, StorageError: `data-missing` [URL-010], `storage-failed`.
         """
         fs, path = self._place()
         key = self.identity.key
@@ -105,17 +110,26 @@ class Artifact(Located):
         return bool(fs.exists(path))
 
     def delete(self) -> None:
-        """Delete the row, then the data.
+        """Delete the row, then the data [BAT-007].
 
         Raises:
-            ReadOnlyError, StorageError: `read-only`, `storage-failed`.
+            ReadOnlyError, StorageError: `read-only` [OVL-005], `storage-failed`.
         """
         self._check_mutable()
         self._delete_data()
-        forget(self._listed_in, self)
+        self._leave_list()
 
     def _delete_data(self) -> None:
         self._project.target.delete([self.identity])
+
+    def _leave_list(self) -> None:
+        """Make way, once deleted, for the published artifact with this key, if there is one [OVL-007]."""
+        listed = self._listed_in
+        forget(listed, self)
+        row = self._project.index.find(self.identity) if listed is not None else None
+        if listed is not None and row is not None:
+            make: Any = type(self)
+            listed.append(make(self._parent, read_only=True, identity=row))
 
 
 class Annotation(LazyMeta, Artifact):
@@ -127,6 +141,10 @@ class Annotation(LazyMeta, Artifact):
     @property
     def _project(self) -> CopickRootMLC:
         return self.run.root
+
+    @property
+    def _parent(self) -> CopickRunMLC:
+        return self.run
 
     @property
     def user_id(self) -> str:
@@ -168,14 +186,16 @@ class Volume(Artifact):
         The store can be written to, unless its data is published or lies outside the project.
 
         Raises:
-            MissingError: `data-missing`, where there is a row but no data.
-            ReadOnlyError: `read-only`, where a new store cannot be made.
+            MissingError: `data-missing`, where there is a row but no data [URL-010].
+            ReadOnlyError: `read-only`, where a new store cannot be made [BAT-018].
         """
         target = self._project.target
         if self._replacing:
             return open_store(*target.place(self.identity), writable=True)
         if self._is_new:
-            store = create_store(*target.claim(self.identity))
+            fs, path = target.claim(self.identity)
+            with _storage.writing(path):
+                store = create_store(fs, path)
             target.record(self.identity)
             return store
         fs, path = self._place()
@@ -188,12 +208,14 @@ class Volume(Artifact):
         return open_store(*own, writable=True)
 
     def numpy(self, *args: Any, **kwargs: Any) -> Any:
-        """As copick's: the volume, or a part of it, as an array. Reading makes no store.
+        """As copick's: the volume, or a part of it, as an array [TOM-002] [FEA-002] [SEG-003].
+
+        Reading makes no store [LAY-002].
 
         Raises:
             MissingError: `data-missing`, where nothing was written yet, or there is no such level.
-            StorageError: `storage-failed`, where a chunk cannot be read.
-            DataError: `data-invalid`, where a chunk or the metadata of the array cannot be decoded.
+            StorageError: `storage-failed`, where a chunk cannot be read [LAY-007].
+            DataError: `data-invalid`, where a chunk or the metadata of the array cannot be decoded [LAY-008].
         """
         if self._is_new or not has_content(self.zarr()):
             raise MissingError("data-missing", f"nothing was written to {self.identity.key} yet", path=self.path)
@@ -202,13 +224,13 @@ class Volume(Artifact):
 
     @contextmanager
     def _replaced(self) -> Iterator[None]:
-        """Write a whole new volume: `zarr()` is the canonical store meanwhile, and its row follows."""
+        """Write a whole new volume: `zarr()` is the canonical store meanwhile, and its row follows [TOM-007]."""
         self._check_mutable()
         target = self._project.target
-        target.claim(self.identity)
+        _, path = target.claim(self.identity)
         self._replacing = True
         try:
-            with copick_rules():
+            with _storage.writing(path), copick_rules():
                 yield
         finally:
             self._replacing = False
@@ -223,14 +245,18 @@ class Volume(Artifact):
         fs, path = target.claim(self.identity)
         if not _storage.is_same((source.fs, source.path), (fs, path)):
             copy = open_store(fs, path, writable=True)
-            copy.clear()
-            copy.update({key: source[key] for key in source})
+            with _storage.writing(path):
+                copy.clear()
+                copy.update({key: source[key] for key in source})
         with self._replaced():
             yield
 
 
 def shadowed(published: list[T], overlay: list[T]) -> list[T]:
-    """Published artifacts and those of the overlay; of two with the same key, the overlay's."""
+    """Published artifacts and those of the overlay; of two with the same key, the overlay's [OVL-003] [OVL-004].
+
+    So each is there once also where the overlay is at the base URL [OVL-011].
+    """
     if not published or not overlay:
         return published or overlay
     keys = {artifact.identity.key for artifact in overlay}

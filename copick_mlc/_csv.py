@@ -3,6 +3,7 @@
 A project has tens of thousands of rows and most callers want one run's. So loading a file only finds
 where each run's records lie; `TableFile.group` parses one run. Records that nobody changed are written
 back from the very bytes that were read, which keeps unknown columns and unusual spellings as they were.
+Rules: SPEC.md, Tables [CSV].
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ _LINE_ENDS = b"\r\n"
 # By data type: how a cell that is not text is read, and the code and words for one that cannot be.
 _CONVERSIONS: dict[str, Callable[[str], float | bool]] = {"sc:Float": parse_number, "sc:Boolean": parse_boolean}
 _EXPECTED = {
-    "sc:Float": ("table-number", "a finite decimal number"),
-    "sc:Boolean": ("table-boolean", "true or false"),
+    "sc:Float": ("table-number", "a finite decimal number"),  # [CSV-020]
+    "sc:Boolean": ("table-boolean", "true or false"),  # [CSV-021]
 }
 
 
 def split_records(data: bytes) -> list[bytes]:
-    """Cut CSV bytes into records, line ends included; a line break within quotes does not end a record."""
-    lines = data.splitlines(keepends=True)
+    """Cut CSV bytes into records, line ends included; a line break within quotes does not end a record [CSV-001]."""
+    lines = data.splitlines(keepends=True)  # [CSV-002]
     if b'"' not in data:
         return lines
     records = []
@@ -59,7 +60,7 @@ class TableFile:
             DataError: `table-encoding`, `table-syntax`, `table-column` or `table-key-empty`.
         """
         if data and not data.endswith((b"\n", b"\r")):
-            data += b"\r\n"
+            data += b"\r\n"  # [CSV-002]
         self.table = table
         self.path = path
         self.count = 0
@@ -67,15 +68,15 @@ class TableFile:
         self._spans: dict[str, list[tuple[int, int]]] = {}
         self._replaced: dict[str, bytes] = {}
         if b"\0" in data:
-            raise self._error("table-syntax", "a NUL byte", data.index(b"\0"))
+            raise self._error("table-syntax", "a NUL byte", data.index(b"\0"))  # [CSV-016]
         try:
             data.decode()
-        except UnicodeDecodeError as error:
+        except UnicodeDecodeError as error:  # [CSV-013]
             raise self._error("table-encoding", "not UTF-8; the file must be UTF-8 text", error.start) from error
         records = split_records(data)
         self.header = self._read_header(records[0] if records else b"")
         self._header_end = len(records[0]) if records else 0
-        names = table.column_names
+        names = table.column_names  # [CSV-008] [CSV-010]
         self._order = (
             None if self.header == names else [self.header.index(n) if n in self.header else None for n in names]
         )
@@ -111,7 +112,7 @@ class TableFile:
             for record in split_records(part):
                 row = self._parse(record, start)
                 key = self.table.key(row)
-                if key in rows:
+                if key in rows:  # [CSV-018]
                     raise self._error("table-key-duplicate", f"a second row with the key {key}", start)
                 rows[key] = row
                 start += len(record)
@@ -132,7 +133,7 @@ class TableFile:
             return None
         rows: dict[Key, Row] = {}
         for line in lines:
-            values: list[Any] = [cell or None for cell in line.split(",")]
+            values: list[Any] = [cell or None for cell in line.split(",")]  # [CSV-005]
             key = tuple(values[:keys])
             if len(values) != width or None in key:
                 return None
@@ -146,6 +147,16 @@ class TableFile:
             rows[key if table.key_is_text else table.key(row)] = row
         return rows if len(rows) == len(lines) else None
 
+    def naming(self, text: str, besides: str) -> list[str]:
+        """The runs, other than `besides`, in whose records `text` stands; none is parsed to tell."""
+        needle = text.replace('"', '""').encode()
+        own = sum(self._read.count(needle, start, end) for start, end in self._spans.get(besides, ()))
+        names = [name for name, records in self._replaced.items() if needle in records]
+        if self._read.count(needle) > own:
+            unchanged = (name for name in self._spans if name not in self._replaced)
+            names += [name for name in unchanged if any(needle in part for _, part in self._parts(name))]
+        return [name for name in names if name != besides]
+
     def records(self, name: str) -> list[bytes]:
         """One run's records, line ends included, in the order of its rows."""
         return [record for _, part in self._parts(name) for record in split_records(part)]
@@ -157,11 +168,11 @@ class TableFile:
         return [(start, self._read[start:end]) for start, end in self._spans.get(name, ())]
 
     def _read_header(self, record: bytes) -> list[str]:
-        header = self._cells(record.removeprefix(_BOM), 0) if record else []
-        if not any(header):
+        header = self._cells(record.removeprefix(_BOM), 0) if record else []  # [CSV-003]
+        if not any(header):  # [CSV-011]
             raise self._error("table-column", f"no header; expected {','.join(self.table.column_names)}", 0)
         for column in self.table.columns:
-            if column.is_key and column.name not in header:
+            if column.is_key and column.name not in header:  # [CSV-011]
                 raise self._error(
                     "table-column",
                     f"the header lacks the key column {column.name}; it has {', '.join(header)}",
@@ -169,12 +180,12 @@ class TableFile:
                     column.name,
                 )
         for name in header:
-            if header.count(name) > 1:
+            if header.count(name) > 1:  # [CSV-012]
                 raise self._error("table-column", f"the header names the column {name!r} twice", 0, name)
         return header
 
     def _check_quotes(self, records: list[bytes]) -> None:
-        """Refuse a stray quote here: it makes one record of all lines after it, other runs' among them."""
+        """Refuse a stray quote here: it makes one record of all lines after it, other runs' among them [CSV-015]."""
         if b'"' not in self._read:
             return
         position = self._header_end
@@ -194,7 +205,7 @@ class TableFile:
             comma = record.find(b",")
             first = record[:comma] if group_column == 0 and comma >= 0 else None
             if first is None or first[:1] == b'"':
-                if not record.strip(_LINE_ENDS):
+                if not record.strip(_LINE_ENDS):  # [CSV-003]
                     position = end
                     last = None
                     continue
@@ -203,7 +214,7 @@ class TableFile:
             if first == last:
                 span[-1] = (span[-1][0], end)
             else:
-                if not first:
+                if not first:  # [CSV-017]
                     column = self.header[group_column]
                     raise self._error("table-key-empty", "the key cell is empty", position, column)
                 span = spans.setdefault(first.decode(), [])
@@ -217,7 +228,7 @@ class TableFile:
 
     def _cells(self, record: bytes, position: int) -> list[str]:
         try:
-            rows = list(csv.reader([record.decode().rstrip("\r\n")], strict=True))
+            rows = list(csv.reader([record.decode().rstrip("\r\n")], strict=True))  # [CSV-015]
         except csv.Error as error:
             raise self._error("table-syntax", f"{error}: {_excerpt(record)}", position) from error
         return rows[0] if rows else []
@@ -225,21 +236,21 @@ class TableFile:
     def _parse(self, record: bytes, position: int) -> Row:
         # Most records have no quotes; then commas are all there is to them.
         cells = self._cells(record, position) if b'"' in record else record.decode().rstrip("\r\n").split(",")
-        if len(cells) != len(self.header):
+        if len(cells) != len(self.header):  # [CSV-014]
             raise self._error(
                 "table-syntax",
                 f"{len(cells)} cells where the header has {len(self.header)}: {_excerpt(record)}",
                 position,
             )
-        values: list[Any] = [cell or None for cell in cells]
+        values: list[Any] = [cell or None for cell in cells]  # [CSV-005]
         if self._order is not None:
-            values = [values[index] if index is not None else None for index in self._order]
+            values = [values[index] if index is not None else None for index in self._order]  # [CSV-009]
         table = self.table
-        if None in values[: table.key_count]:
+        if None in values[: table.key_count]:  # [CSV-017]
             column = table.columns[values.index(None)]
             raise self._error("table-key-empty", "the key cell is empty", position, column.name)
         try:
-            for index, column in table.converted:
+            for index, column in table.converted:  # [CSV-007]
                 if values[index] is not None:
                     values[index] = _CONVERSIONS[column.data_type](values[index])
         except ValueError:
@@ -262,7 +273,7 @@ class TableFile:
     # --- writing -----------------------------------------------------------------------------------------
 
     def encode(self, row: Row, old: bytes | None) -> bytes:
-        """The record of `row`. Cells of the `old` record whose value stays, and unknown columns, are kept.
+        """The record of `row`. Of `old`, unknown columns [CSV-028] and cells whose value stays [CSV-029] are kept.
 
         Raises:
             UsageError: `name-invalid`.
@@ -275,14 +286,14 @@ class TableFile:
             # A key cell never changes its value here, only perhaps its spelling.
             unchanged |= {column.name for column in self.table.columns if column.is_key}
             cells = {**cells, **{name: cell for name, cell in kept.items() if name not in cells or name in unchanged}}
-        return encode_record([cells.get(name, "") for name in self.header])
+        return encode_record([cells.get(name, "") for name in self.header])  # [CSV-033]
 
     def lacks(self, row: Row) -> list[str]:
         """The columns that `row` has a value for and the file does not have."""
         return [name for name, cell in cells_of(row).items() if cell and name not in self.header]
 
     def widened(self, columns: list[str]) -> TableFile:
-        """This file with more columns at the end, empty in every record."""
+        """This file with more columns at the end, empty in every record [CSV-030]."""
         header, *records = split_records(self.data)
         parts = [header.rstrip(_LINE_ENDS) + b"," + ",".join(columns).encode() + b"\r\n"]
         for record in records:
@@ -291,7 +302,7 @@ class TableFile:
         return TableFile(self.table, self.path, b"".join(parts))
 
     def replaced(self, changed: Mapping[str, Collection[bytes]]) -> TableFile:
-        """The file with these records in place of those of the runs in `changed`; all others keep their bytes."""
+        """The file with these records for the runs in `changed`; all others keep their bytes [CSV-027]."""
         result = copy.copy(self)
         result._replaced = {**self._replaced}
         for name, records in changed.items():

@@ -96,7 +96,7 @@ def no_ghost(entities: list[Any]) -> Iterator[None]:
         with copick_rules():
             yield
     except BaseException:
-        del entities[length:]
+        del entities[length:]  # [BAT-006]
         raise
 
 

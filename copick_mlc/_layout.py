@@ -1,8 +1,8 @@
 """What lies in copick's own directory layout: names of files and stores, read as keys of rows.
 
 This is how an overlay and a filesystem project say what exists. One listing a directory; hidden names,
-and names that are no artifact's, are passed over. copick's names have no underscore; where an old name
-has one, user and session end at the first and second.
+and names that are no artifact's, are passed over [OVL-008]. copick's names have no underscore; where an old name
+has one, user and session end at the first and second. Rules: SPEC.md, Overlays [OVL].
 """
 
 from __future__ import annotations
@@ -122,14 +122,14 @@ def panoptic_segmentations(fs: AbstractFileSystem, root: str, run: str) -> list[
 
 
 def objects(fs: AbstractFileSystem, root: str) -> list[ObjectRow]:
-    """The density maps of objects; not the empty directories that copick makes when it looks for one."""
+    """The density maps of objects; not the empty directories that copick makes when it looks for one [EXP-028]."""
     directory = f"{root}/Objects"
     names = [name for name in _stores(fs, directory) if is_store(fs, f"{directory}/{name}")]
     return [ObjectRow(name.removesuffix(".zarr")) for name in names]
 
 
 def is_store(fs: AbstractFileSystem, path: str) -> bool:
-    """Whether a directory is a zarr store, of version 2 or 3."""
+    """Whether a directory is a zarr store, of version 2 or 3 [OVL-012]."""
     return any(fs.exists(f"{path}/{name}") for name in (".zgroup", ".zarray", "zarr.json"))
 
 

@@ -2,7 +2,8 @@
 
 A manifest is a JSON-LD document of which this format owns a part: the context terms, `copick:baseUrl`,
 `copick:config`, one file object and one record set a table, and the record set of splits. Everything else
-in it is somebody's and stays. Patching makes a new document; a `Manifest` never changes.
+in it is somebody's [MAN-015] and stays [MAN-020]. Patching makes a new document; a `Manifest` never changes.
+Rules: SPEC.md, Manifest [MAN].
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from copick_mlc._splits import SPLITS_ID
 from copick_mlc._tables import TABLES, Column, Table
 from copick_mlc.errors import DataError
 
-CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
+CONFORMS_TO = "http://mlcommons.org/croissant/1.1"  # [EXP-027]
 
 #: The properties of the dataset that the format owns.
 OWN_PROPERTIES = ("@context", "@type", "conformsTo", "copick:baseUrl", "copick:config", "distribution", "recordSet")
@@ -32,7 +33,7 @@ _CROISSANT_TERMS = (
 #: The Croissant 1.1 context and the two properties of copick.
 CONTEXT: dict[str, Any] = {
     "@language": "en",
-    "@vocab": "https://schema.org/",
+    "@vocab": "https://schema.org/",  # [EXP-027]
     "conformsTo": "dct:conformsTo",
     "copick": "https://copick.org/schema/",
     "copick:baseUrl": "copick:baseUrl",
@@ -54,6 +55,8 @@ class Manifest:
     Attributes:
         document: The JSON-LD document; not to be changed.
         path: Where it lies, for messages.
+        base_url: `copick:baseUrl`; None where there is none.
+        config: `copick:config`; empty where there is none.
     """
 
     def __init__(self, data: bytes, path: str) -> None:
@@ -64,73 +67,74 @@ class Manifest:
         """
         self.path = path
         try:
-            document = json.loads(data.decode("utf-8-sig"))
+            document = json.loads(data.decode("utf-8-sig"))  # [MAN-003]
         except (ValueError, RecursionError) as error:
-            raise self._invalid(f"not JSON: {error}") from error
-        if not isinstance(document, dict):
+            raise self._invalid(f"not JSON: {error}") from error  # [MAN-002] [SEC-007]
+        if not isinstance(document, dict):  # [MAN-002]
             raise self._invalid(f"a JSON object was expected, not {type(document).__name__}")
         self.document: dict[str, Any] = document
         self._files = self._by_id("distribution")
         self._record_sets = self._by_id("recordSet")
         if "copick/runs" not in self._record_sets:
             raise DataError(
-                "not-copick",
+                "not-copick",  # [MAN-004]
                 "no record set copick/runs: this is no copick project. Expected a metadata.json that "
                 "copick_mlc export or copick config export-croissant wrote",
                 path=path,
             )
         for table in TABLES.values():
-            if table.record_set_id in self._record_sets and table.file_object_id not in self._files:
+            self.sha256(table)  # raises for one of another type [MAN-011]
+            if table.record_set_id in self._record_sets and table.file_object_id not in self._files:  # [MAN-007]
                 raise self._invalid(
                     f"the record set {table.record_set_id} has no file object {table.file_object_id} in distribution"
                 )
+        self.base_url = self._base_url()
         self.config = self._config()
 
     def declares(self, table: Table) -> bool:
         """Whether there is a CSV for `table`; a table without one is empty."""
-        return table.file_object_id in self._files
+        return table.file_object_id in self._files  # [MAN-008] [MAN-009]
 
     def sha256(self, table: Table) -> str | None:
         """The declared sha256 of a table's CSV; None where none is declared."""
         value = self._files.get(table.file_object_id, {}).get("sha256")
         if value is not None and not isinstance(value, str):
-            raise self._invalid(f"sha256 of {table.file_object_id} is {value!r}; expected a string")
+            raise self._invalid(f"sha256 of {table.file_object_id} is {value!r}; expected a string")  # [MAN-011]
         return value or None
 
-    @property
-    def base_url(self) -> str | None:
-        """`copick:baseUrl`, also in the forms that JSON-LD tools give it; None where there is none."""
+    def _base_url(self) -> str | None:
         value = self.document.get("copick:baseUrl")
-        if isinstance(value, dict):
+        if isinstance(value, dict):  # a form that JSON-LD tools give it [MAN-010]
             value = value.get("@id", value.get("@value"))
         if value is not None and not isinstance(value, str):
-            raise self._invalid(f"copick:baseUrl is {value!r}; expected a string")
+            raise self._invalid(f"copick:baseUrl is {value!r}; expected a string")  # [MAN-011]
         return value or None
 
     def _config(self) -> dict[str, Any]:
-        value = self.document.get("copick:config", {})
+        value = self.document.get("copick:config", {})  # [MAN-014]
         if isinstance(value, dict) and "@value" in value:
-            value = value["@value"]
+            value = value["@value"]  # [MAN-012]
         if isinstance(value, str):
             try:
-                value = json.loads(value)
-            except ValueError as error:
+                value = json.loads(value)  # [MAN-012]
+            except (ValueError, RecursionError) as error:
                 raise self._invalid(f"copick:config is a string that is not JSON: {error}") from error
         if not isinstance(value, dict):
-            raise self._invalid(f"copick:config is a {type(value).__name__}; expected an object")
-        objects = value.get("pickable_objects") or []
+            raise self._invalid(f"copick:config is a {type(value).__name__}; expected an object")  # [MAN-013]
+        objects = value.get("pickable_objects")
+        objects = [] if objects is None else objects
         if not isinstance(objects, list) or not all(
             isinstance(item, dict) and isinstance(item.get("name"), str) for item in objects
         ):
-            raise self._invalid("copick:config.pickable_objects is not a list of objects with names")
+            raise self._invalid("copick:config.pickable_objects is not a list of objects with names")  # [MAN-013]
         return value
 
     def _by_id(self, key: str) -> dict[str, dict[str, Any]]:
         entries = self.document.get(key, [])
         if isinstance(entries, dict):
-            entries = [entries]
+            entries = [entries]  # [MAN-005]
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise self._invalid(f"{key} is not a list of objects")
+            raise self._invalid(f"{key} is not a list of objects")  # [MAN-006]
         return {entry["@id"]: entry for entry in entries if isinstance(entry.get("@id"), str)}
 
     def _invalid(self, message: str) -> DataError:
@@ -165,7 +169,8 @@ def patch(
         config: The new `copick:config`; None leaves it as it is.
         columns: The columns that these CSVs have, by table name; None says that they have all.
     """
-    result: dict[str, Any] = json.loads(json.dumps(document))  # a copy, five times as fast as deepcopy
+    # A copy, five times as fast as deepcopy; what is not patched below stays [MAN-020].
+    result: dict[str, Any] = json.loads(json.dumps(document))
     for key in ("distribution", "recordSet"):
         entries = result.setdefault(key, [])
         result[key] = entries if isinstance(entries, list) else [entries]
@@ -192,7 +197,7 @@ def build(
     filled: Iterable[str],
     splits: Iterable[str],
 ) -> dict[str, Any]:
-    """A new document. What the format owns is made anew; all else of `template` stays.
+    """A new document. What the format owns is made anew; all else of `template` stays [EXP-007].
 
     Args:
         template: The document it replaces, or that of the source it comes from; may be empty.
@@ -205,7 +210,7 @@ def build(
     context = template.get("@context")
     document: dict[str, Any] = {
         "@context": {**(context if isinstance(context, dict) else {}), **CONTEXT},
-        "@type": "sc:Dataset",
+        "@type": "sc:Dataset",  # [EXP-027]
         **{key: value for key, value in properties.items() if value is not None},
     }
     own = {*OWN_PROPERTIES, *document}
@@ -217,9 +222,9 @@ def build(
         _declare_file(files, TABLES[name], checksum, content_prefix)
     document |= {"distribution": files, "recordSet": []}
     document = patch(document, checksums=checksums, filled=filled, splits=splits)
-    owned = {SPLITS_ID}
+    owned = [SPLITS_ID]
     for table in TABLES.values():
-        owned |= {table.record_set_id, table.file_object_id}
+        owned += [table.record_set_id, table.file_object_id]
     for key in ("distribution", "recordSet"):
         entries = template.get(key, [])
         for entry in entries if isinstance(entries, list) else [entries]:
@@ -247,12 +252,12 @@ def _declare_file(distribution: list[Any], table: Table, checksum: str, prefix: 
             "contentUrl": f"{prefix}{table.file_name}",
             "encodingFormat": "text/csv",
         }
-        distribution.append(entry)
-    entry["sha256"] = checksum
+        distribution.append(entry)  # [MAN-022]
+    entry["sha256"] = checksum  # [MAN-021]
 
 
 def _siblings_prefix(distribution: list[Any]) -> str:
-    """What stands before the file name in the contentUrl of the CSVs that are declared already."""
+    """What stands before the file name in the contentUrl of the CSVs that are declared already [MAN-023]."""
     for table in TABLES.values():
         url = (_entry(distribution, table.file_object_id) or {}).get("contentUrl")
         if isinstance(url, str) and url.endswith(table.file_name):
@@ -261,14 +266,14 @@ def _siblings_prefix(distribution: list[Any]) -> str:
 
 
 def record_set(table: Table, columns: Collection[str]) -> dict[str, Any]:
-    """The record set, as we declare it, of a table whose CSV has these columns."""
+    """The record set, as we declare it, of a table whose CSV has these columns; it refers to no other [MAN-026]."""
     return {
         "@type": "cr:RecordSet",
         "@id": table.record_set_id,
         "name": table.name,
         "description": table.description,
         "key": [{"@id": f"{table.record_set_id}/{column.name}"} for column in table.columns if column.is_key],
-        "field": [_field(table, column) for column in table.columns if column.name in columns],
+        "field": [_field(table, column) for column in table.columns if column.name in columns],  # [MAN-025]
     }
 
 
@@ -286,27 +291,30 @@ def _field(table: Table, column: Column) -> dict[str, Any]:
 def _declare_record_set(record_sets: list[Any], ours: dict[str, Any], needed: bool) -> None:
     """Have a record set, `ours` where there is none, for a table that needs one.
 
-    Some dataset checkers take the first record of every record set, so a table without rows has none,
+    Some dataset checkers take the first record of every record set, so a table without rows has none [EXP-026],
     unless somebody made more of it than we did.
     """
     entry = _entry(record_sets, ours["@id"])
     if not needed:
-        if entry == ours:
+        if entry == ours:  # [MAN-024]
             record_sets.remove(entry)
         return
+    table = TABLES[ours["name"]]
     if entry is None:
-        record_sets.insert(_place(record_sets, TABLES[ours["name"]]), ours)
+        record_sets.insert(_place(record_sets, table), ours)  # [MAN-022]
         return
-    fields = entry.setdefault("field", [])
-    if isinstance(fields, dict):
-        fields = entry["field"] = [fields]
-    fields += [field for field in ours["field"] if _entry(fields, field["@id"]) is None]
+    fields = entry.get("field", [])
+    fields = fields if isinstance(fields, list) else [fields]
+    present = [field["@id"] for field in ours["field"]]
+    absent = [identifier for name in table.column_names if (identifier := f"{ours['@id']}/{name}") not in present]
+    entry["field"] = [field for field in fields if not (isinstance(field, dict) and field.get("@id") in absent)]
+    entry["field"] += [field for field in ours["field"] if _entry(fields, field["@id"]) is None]  # [MAN-025]
 
 
 def _place(record_sets: list[Any], table: Table) -> int:
     """The position behind the record sets of the tables that come before `table`."""
     tables = list(TABLES.values())
-    before = {other.record_set_id for other in tables[: tables.index(table)]}
+    before = [other.record_set_id for other in tables[: tables.index(table)]]
     return max((i for i, e in enumerate(record_sets) if isinstance(e, dict) and e.get("@id") in before), default=-1) + 1
 
 
@@ -316,14 +324,14 @@ def _declare_splits(record_sets: list[Any], names: list[str]) -> None:
     field = _entry(runs.get("field", []), "copick/runs/split")
     if field is not None:
         field.pop("references", None)
-        if _splits.can_be_referred_to(names):
+        if _splits.can_be_referred_to(names):  # [MAN-031]
             field["references"] = {"field": {"@id": f"{SPLITS_ID}/name"}}
     entry = _entry(record_sets, SPLITS_ID)
-    if not names:
+    if not names:  # [MAN-028]
         if entry is not None:
             record_sets.remove(entry)
         return
     if entry is None:
         entry = _splits.record_set()
         record_sets.append(entry)
-    entry["data"] = _splits.data(names, _objects(entry.get("data")))
+    entry["data"] = _splits.data(names, _objects(entry.get("data")))  # [MAN-027]

@@ -1,4 +1,4 @@
-"""Which rows of a project are exported: run names, and copick URIs for the artifacts."""
+"""Which rows of a project are exported: run names, and copick URIs for the artifacts. Rules: SPEC.md, Export [EXP]."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Selection:
         """Parse the URIs.
 
         Raises:
-            UsageError: `option-invalid`, for what is no copick URI.
+            UsageError: `option-invalid`, for what is no copick URI [EXP-016].
         """
         self._names = {"runs": as_list(runs), "objects": as_list(objects)}
         self._uris: dict[str, dict[str, dict[str, Any]] | None] = {}
@@ -72,20 +72,20 @@ class Selection:
         return any(self._uris.get(option) is not None for option in ("tomograms", "features", "segmentations"))
 
     def has_run(self, name: str) -> bool:
-        return self._has_name("runs", name)
+        return self._has_name("runs", name)  # [EXP-013]
 
     def has(self, row: Row) -> bool:
         """Whether a row is selected, its run aside."""
         table = row.table.name
         if table == "objects":
-            return self._has_name("objects", row.group)
+            return self._has_name("objects", row.group)  # [EXP-015]
         option, _, columns = _KINDS.get(table, ("", "", {}))
         uris = self._uris.get(option)
         if uris is None:
             return True
         matching = [uri for uri, pattern in uris.items() if _matches(row, pattern, columns)]
         self._matched.update((option, uri) for uri in matching)
-        return bool(matching)
+        return bool(matching)  # [EXP-014]
 
     def warn_of_unmatched(self) -> None:
         """Warn of each name and URI that selected nothing."""

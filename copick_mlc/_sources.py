@@ -2,6 +2,7 @@
 
 A filesystem project and an overlay are read by listing directories, a Croissant project by its tables, any
 other through copick's API. Where an artifact is both published and in an overlay, the overlay's counts.
+Rules: SPEC.md, Export [EXP].
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def open_source(root: CopickRoot) -> Source:
     """The project of a root.
 
     Raises:
-        UsageError: `source-unsupported`.
+        UsageError: `source-unsupported` [EXP-024].
     """
     from copick.impl.filesystem import CopickRootFSSpec
 

@@ -1,7 +1,7 @@
 """Machine-learning splits: who is in which, and the record set that tells Croissant tools what they are for.
 
 A run's split is a cell of runs.csv. The manifest repeats the names of the splits, with the URLs of those that
-MLCommons defines.
+MLCommons defines. Rules: SPEC.md, Splits [MAN] and Runs [RUN].
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def assignments(mapping: Mapping[str, Iterable[str]]) -> dict[str, str]:
     """The split of each run, from the runs of each split; a str is one run.
 
     Raises:
-        UsageError: `option-invalid`, for an empty split name or a run in two splits; `name-invalid`, for a
+        UsageError: `option-invalid`, for an empty split name or a run in two splits [RUN-011]; `name-invalid`, for a
             split name that cannot be a cell.
     """
     splits: dict[str, str] = {}
@@ -57,7 +57,7 @@ def reassigned(wanted: Mapping[str, str | None], find: Callable[[RunRow], RunRow
         path: The manifest, for messages.
 
     Raises:
-        UnknownRunError: `run-unknown`.
+        UnknownRunError: `run-unknown` [RUN-009].
     """
     rows = {run: find(RunRow(run)) for run in wanted}
     unknown = sorted(run for run, row in rows.items() if row is None)
@@ -95,16 +95,16 @@ def record_set() -> dict[str, Any]:
 
 
 def data(names: Iterable[str], old: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The inline data of the record set: one row a split. Rows that are there already stay."""
-    known = {row.get(f"{SPLITS_ID}/name"): row for row in old}
+    """The inline data of the record set: one row a split [MAN-027]. Rows that are there already stay [MAN-030]."""
+    known = {name: row for row in old if isinstance(name := row.get(f"{SPLITS_ID}/name"), str)}
     return [
-        known.get(name, {f"{SPLITS_ID}/name": name, f"{SPLITS_ID}/url": _SPLIT_URLS.get(name.lower(), "")})
+        known.get(name, {f"{SPLITS_ID}/name": name, f"{SPLITS_ID}/url": _SPLIT_URLS.get(name.lower(), "")})  # [MAN-029]
         for name in names
     ]
 
 
 def can_be_referred_to(names: Iterable[str]) -> bool:
-    """Whether the split column may refer to the record set.
+    """Whether the split column may refer to the record set [MAN-031].
 
     mlcroissant follows the reference with pandas' merge, which fails unless some split is read as text.
     """

@@ -1,4 +1,4 @@
-"""One table in memory: what was read of it, and the changes that are not committed."""
+"""One table in memory: what was read of it, and the changes that are not committed. Rules: SPEC.md, Changes [BAT]."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TableState:
         self._records: dict[str, dict[Key, bytes]] = {}  # of the groups that were changed, the bytes of each row
 
     def group(self, name: str) -> dict[Key, Row]:
-        """The rows of one run by key, changes applied.
+        """The rows of one run by key, changes applied [BAT-004].
 
         Raises:
             DataError: as `TableFile.group`.
@@ -79,6 +79,19 @@ class TableState:
             return list(self.file.groups)
         names = dict.fromkeys([*self.file.groups, *self.changes])
         return [name for name in names if name not in self.changes or self.group(name)]
+
+    def naming(self, text: str, besides: str) -> list[str]:
+        """The groups, other than `besides`, that may have a row in which `text` stands."""
+        return [*{*self.file.naming(text, besides), *self.changes} - {besides}]
+
+    def parse_as(self, other: TableState) -> None:
+        """Parse the groups that are parsed in `other`.
+
+        Raises:
+            DataError: as `group`.
+        """
+        for name in other._groups:
+            self.group(name)
 
     def render(self) -> TableFile:
         """The file with the changes."""

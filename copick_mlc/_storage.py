@@ -2,6 +2,7 @@
 
 Writing on the local disk is atomic: a file is staged beside its target, flushed and renamed over it, so
 a reader sees the old bytes or the new ones. Object stores put a whole object at once by themselves.
+Rules: SPEC.md, Changes [BAT].
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import os
 import posixpath
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import fsspec
@@ -18,7 +20,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from copick_mlc import _urls
-from copick_mlc.errors import MissingError, StorageError
+from copick_mlc.errors import CroissantError, MissingError, StorageError
 
 # fsspec passes on the errors of the packages that its file systems use.
 _FOREIGN_ERRORS = (
@@ -66,7 +68,7 @@ def read(fs: AbstractFileSystem, path: str, code: str, what: str) -> bytes:
 
     Raises:
         MissingError: with `code`, where there is no such file; `what` says what was looked for.
-        StorageError: `storage-failed`, for any other failure.
+        StorageError: `storage-failed`, for any other failure [CSV-022].
     """
     try:
         data: bytes = fs.cat_file(path)
@@ -102,32 +104,46 @@ def write_reason(fs: AbstractFileSystem, path: str) -> str | None:
     return None
 
 
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Make an error of ours of what a file system raises while something is written.
+
+    Raises:
+        StorageError: `storage-failed` [BAT-006].
+    """
+    try:
+        yield
+    except CroissantError:
+        raise
+    except failures() as error:
+        raise StorageError("storage-failed", f"cannot write: {error}", path=path) from error
+
+
 def write(fs: AbstractFileSystem, files: Sequence[tuple[str, bytes]]) -> None:
     """Replace files, in the order given; on the local disk all are staged before the first is replaced.
 
-    A file keeps its mode, and a symbolic link its target's place.
+    A file keeps its mode [BAT-016], and a symbolic link its target's place [BAT-017].
 
     Raises:
         StorageError: `storage-failed`. What was not yet replaced is as before.
     """
     staged: list[tuple[str, str]] = []
     try:
-        if not is_local(fs):
+        with writing(files[0][0]):
+            if not is_local(fs):
+                for path, data in files:
+                    fs.pipe_file(path, data)
+                return
             for path, data in files:
-                fs.pipe_file(path, data)
-            return
-        for path, data in files:
-            target = os.path.realpath(path)
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            staged.append((_stage(target, data), target))
-        while staged:
-            os.replace(*staged[0])
-            staged.pop(0)
-    except failures() as error:
-        raise StorageError("storage-failed", f"cannot write: {error}", path=files[0][0]) from error
+                target = os.path.realpath(path)  # [BAT-017]
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                staged.append((_stage(target, data), target))
+            while staged:
+                os.replace(*staged[0])
+                staged.pop(0)
     finally:
         for temporary, _ in staged:
-            os.unlink(temporary)
+            os.unlink(temporary)  # [LAY-004]
 
 
 def _stage(target: str, data: bytes) -> str:
@@ -144,7 +160,7 @@ def _stage(target: str, data: bytes) -> str:
             file.flush()
             os.fsync(descriptor)
         if mode is not None:
-            os.chmod(temporary, mode)
+            os.chmod(temporary, mode)  # [BAT-016]
     except BaseException:  # a KeyboardInterrupt too leaves nothing behind
         os.unlink(temporary)
         raise
@@ -171,7 +187,7 @@ def remove(fs: AbstractFileSystem, path: str) -> None:
 def list_directory(fs: AbstractFileSystem, path: str) -> dict[str, bool]:
     """The names in a directory and whether each is a directory; nothing where there is no directory.
 
-    Hidden names are left out, as copick does.
+    Hidden names are left out, as copick does [OVL-008] [EXP-028].
     """
     if is_local(fs):
         try:

@@ -2,7 +2,7 @@
 
 A table is a CSV file; a row is a frozen dataclass. The fields of the dataclass are the columns, in order.
 A field without a default is part of the row's key. Everything else that depends on the tables (reading,
-writing, the manifest, validation, the tables of SPEC.md) is derived from this module.
+writing, the manifest, validation, the tables of SPEC.md) is derived from this module. Rules: SPEC.md, Tables [CSV].
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class SegmentationRow(Row):
     user_id: Annotated[str, "User or tool that made the segmentation."]
     session_id: Annotated[str, "Session the segmentation was made in; 0 for a tool."]
     name: Annotated[str, "Pickable object, or name of a multilabel segmentation."]
-    is_multilabel: Annotated[bool, "true: voxels hold object labels. false: 1 inside the object."]
+    is_multilabel: Annotated[bool, "true: voxels hold object labels. false: 1 inside the object."]  # [SEG-002]
     url: Annotated[str | None, "OME-Zarr store of the segmentation."] = None
     portal_object_name: Annotated[str | None, "Object name in the CryoET Data Portal."] = None
     portal_session_id: Annotated[str | None, "Session id the portal gave, where it was renamed."] = None
@@ -347,7 +347,7 @@ def table_named(name: str) -> Table:
     """The table of that name.
 
     Raises:
-        UsageError: `table-unknown`.
+        UsageError: `table-unknown` [CSV-023].
     """
     try:
         return TABLES[name]
@@ -365,13 +365,13 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 @lru_cache(maxsize=4096)
 def size_form(voxel_size: float) -> str:
-    """The form by which two voxel sizes are compared: `%.3f`."""
+    """The form by which two voxel sizes are compared: `%.3f` [VOX-002]."""
     return f"{voxel_size:.3f}"
 
 
 @lru_cache(maxsize=4096)
 def parse_number(cell: str) -> float:
-    """A finite decimal number. Raises ValueError for anything else, `nan`, `1_0` and ` 1` included."""
+    """A finite decimal number [CSV-019]. Raises ValueError for anything else, `nan`, `1_0` and ` 1` included."""
     if not _NUMBER.fullmatch(cell):
         raise ValueError(cell)
     number = float(cell)
@@ -394,11 +394,11 @@ def _cell(value: object, column: Column) -> str:
     if value is None and not column.is_key:
         return ""
     if column.data_type == "sc:Boolean" and isinstance(value, bool):
-        return "true" if value else "false"
+        return "true" if value else "false"  # [CSV-026]
     if column.data_type == "sc:Float" and not isinstance(value, bool):
         number = float(value) if isinstance(value, (int, float)) else math.nan
         if math.isfinite(number):
-            return repr(number)
+            return repr(number)  # [CSV-026]
     if column.data_type == "sc:Text" and isinstance(value, str) and (value or not column.is_key):
         value.encode()
         if "\0" not in value and len(value) <= LONGEST_CELL:
@@ -421,7 +421,7 @@ def cells_of(row: Row) -> dict[str, str]:
 
     Raises:
         UsageError: `name-invalid`, for a value that has no cell: the wrong type, an empty key, NUL, a lone
-            surrogate, more than `LONGEST_CELL` characters, a number that is not finite.
+            surrogate, more than `LONGEST_CELL` characters, a number that is not finite [CSV-031].
     """
     cells = {}
     for column in row.table.columns:
@@ -434,14 +434,14 @@ def cells_of(row: Row) -> dict[str, str]:
 
 
 def encode_record(cells: Sequence[str]) -> bytes:
-    """One record of RFC 4180 CSV in UTF-8, line end included."""
+    """One record of RFC 4180 CSV in UTF-8, line end included [CSV-025]."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\r\n").writerow(cells)
     return buffer.getvalue().encode()
 
 
 def encode_table(table: Table, rows: Iterator[Row] | Sequence[Row]) -> bytes:
-    """A whole CSV file with the table's own columns."""
+    """A whole CSV file with the table's own columns [CSV-024]."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(table.column_names)

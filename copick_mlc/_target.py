@@ -1,19 +1,20 @@
 """Where a root writes: the base URL and its manifest in Mode A, the overlay in Mode B.
 
-Creating writes data first and then its row; deleting removes the row first and then data. So the index
-never names what does not exist, also when a batch defers the rows.
+Creating writes data first and then its row [BAT-005]; deleting removes the row first and then data [BAT-007]. So the
+index never names what does not exist, also when a batch defers the rows. Rules: SPEC.md, Changes [BAT], Overlays [OVL]
+and Security [SEC].
 """
 
 from __future__ import annotations
 
 import dataclasses
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _storage, _urls
+from copick_mlc import _layout, _storage, _urls
 from copick_mlc._tables import Row
 from copick_mlc.errors import DataError, ReadOnlyError, UsageError
 from copick_mlc.index import CroissantIndex
@@ -57,7 +58,7 @@ class Target:
         if not self.indexed:
             path = self.path
             while _storage.is_local(self.fs) and not self.fs.exists(path) and posixpath.dirname(path) != path:
-                path = posixpath.dirname(path)  # the overlay is made when first written to
+                path = posixpath.dirname(path)  # the overlay is made when first written to [OVL-013]
             reason = _storage.write_reason(self.fs, path)
             return reason and f"overlay_root {self.path} cannot be written: {reason}"
         base, url = self.index.base_url, self.index.url
@@ -71,22 +72,29 @@ class Target:
         """Raise unless this place can be written.
 
         Raises:
-            ReadOnlyError: `read-only`.
+            ReadOnlyError: `read-only` [BAT-018].
+            DataError: `url-local`, where a remote manifest says that it is on the local disk [SEC-002].
         """
         if reason := self.read_only_reason():
             advice = "open the project with overlay_root set to a directory of yours, and writes go there"
             raise ReadOnlyError("read-only", f"{reason}; {advice}", path=self.index.url)
+        if self.indexed:
+            self.index.absolute_url("ExperimentRuns")
 
     def place(self, row: Row) -> tuple[AbstractFileSystem, str]:
         """Where the artifact of `row` is kept.
 
         Raises:
-            UsageError: `name-invalid`, where a name in the key cannot be part of a path.
+            UsageError: `name-invalid`, where a name in the key cannot be part of a path [SEC-003].
         """
         for column in row.table.columns[: row.table.key_count]:
             if column.data_type == "sc:Text":
                 _urls.check_name(getattr(row, column.name), f"the {column.name} of a row in {row.table.name}")
-        return self.fs, f"{self.path}/{row.canonical_url}"
+        return self.fs, f"{self.path}/{row.canonical_url}"  # [LAY-003] [OVL-002]
+
+    def hides(self, row: Row) -> bool:
+        """Whether an overlay does not list what has the key of `row`, since a name in it begins with a dot."""
+        return "/." in f"/{row.canonical_url}"
 
     def claim(self, row: Row) -> tuple[AbstractFileSystem, str]:
         """As `place`, and safe to write to: no removal is waiting for what lies there.
@@ -97,17 +105,17 @@ class Target:
         """
         self.check()
         fs, path = self.place(row)
-        if not self.indexed and "/." in f"/{row.canonical_url}":
+        if not self.indexed and self.hides(row):  # [OVL-009]
             raise UsageError(
                 "name-invalid", f"{row.key}: a name that begins with a dot is hidden; an overlay does not list it"
             )
         for action in self.index.deferred:
-            if isinstance(action, _Removal) and action.touches(path):
+            if isinstance(action, _Removal) and action.touches(path):  # [BAT-008]
                 action()
         return fs, path
 
     def write_file(self, row: Row, data: bytes, **columns: Any) -> None:
-        """Keep a file, then its row with these columns.
+        """Keep a file, then its row with these columns [BAT-005].
 
         Raises:
             ReadOnlyError, UsageError, StorageError: as `claim`.
@@ -117,10 +125,10 @@ class Target:
         self.record(row, **columns)
 
     def record(self, row: Row, **columns: Any) -> None:
-        """Put the row of an artifact that was written. Columns that are not named keep their values."""
-        if self.indexed:
+        """Put the row of an artifact that was written. Columns that are not named keep their values [PIK-015]."""
+        if self.indexed:  # [OVL-001]
             known = self.index.find(row)
-            url = {"url": row.canonical_url} if row.table.has_url else {}
+            url = {"url": row.canonical_url} if row.table.has_url else {}  # [TOM-007] [PIK-014]
             new: Row = dataclasses.replace(known or row, **url, **columns)  # type: ignore[type-var]
             if new != known:
                 self.index.put(new)
@@ -128,14 +136,14 @@ class Target:
     def delete(self, rows: Iterable[Row], directory: Row | None = None) -> None:
         """Remove rows, then their data, and then the directory that the key of `directory` names.
 
-        Data outside the project, and data that another row of the run names too, is left alone.
+        Data outside the project [SEC-004], and data that another row of its table names too [PIK-018], is left alone.
 
         Raises:
             ReadOnlyError, UsageError, StorageError: as `claim`.
         """
         self.check()
         rows = list(rows)
-        removals = [_Removal(*self.place(directory))] if directory is not None else []
+        removals = self._directory(directory) if directory is not None else []
         if not self.indexed:
             removals = [_Removal(*self.place(row)) for row in rows if row.table.has_url] + removals
         with self.index.batch():
@@ -144,31 +152,48 @@ class Target:
                 for row in rows:
                     self.index.remove(row)
             for removal in removals:
-                self.index.after_commit(removal)
+                self.index.after_commit(removal)  # [BAT-007]
+
+    def _directory(self, row: Row) -> list[_Removal]:
+        """The removal of the directory of a run or voxel spacing; none where no directory can have its name."""
+        try:
+            return [_Removal(*self.place(row))]
+        except UsageError:
+            return []
 
     def _data_of(self, rows: list[Row]) -> list[_Removal]:
         """The removals of the data that only `rows` name."""
         going = {(row.table.name, row.key) for row in rows}
         groups = dict.fromkeys((row.table.name, row.group) for row in rows)
         there = [row for table, group in groups for row in self.index.rows(table, group)]
-        kept = {getattr(row, "url", None) for row in there if (row.table.name, row.key) not in going}
-        urls = {getattr(row, "url", None): row for row in there if (row.table.name, row.key) in going}
-        found = (self._data_at(url, row) for url, row in urls.items() if url and url not in kept)
+        places = {self._inside(row): row for row in there if (row.table.name, row.key) in going}
+        there += [row for place, gone in places.items() if place for row in self._elsewhere(place, gone)]
+        kept = {self._inside(row) for row in there if (row.table.name, row.key) not in going}  # [PIK-018]
+        found = (self._data_at(place, row) for place, row in places.items() if place and place not in kept)
         return [removal for removal in found if removal is not None]
 
-    def _data_at(self, url: str, row: Row) -> _Removal | None:
-        """The removal of what `row` names, if that is inside the project and looks like the row's kind of data."""
+    def _elsewhere(self, place: str, row: Row) -> Iterator[Row]:
+        """The rows of other runs in the table of `row` that may name a place below the base URL."""
+        for run in self.index.naming(row.table.name, place, row.group):
+            yield from self.index.rows(row.table.name, run)
+
+    def _inside(self, row: Row) -> str | None:
+        """Where below the base URL the data of a row is; None where that is elsewhere, or beside the manifest."""
+        url = getattr(row, "url", None)
+        if not url:
+            return None
         try:
             absolute = self.index.absolute_url(url)
         except DataError:  # a URL that leads out of the project
             return None
         normal = posixpath.normpath(absolute) if absolute.startswith("/") else absolute
         inside = _urls.relative(normal, self.index.base_url)
-        if inside is None or inside.split("/")[0] == "Croissant":
-            return None
-        fs, path = self.index.resolve_url(url)
+        return None if inside is None or inside.split("/")[0] == "Croissant" else inside  # [SEC-004] [SEC-005]
+
+    def _data_at(self, place: str, row: Row) -> _Removal | None:
+        """The removal of what is at a place below the base URL, if it is of the kind that `row` stands for."""
+        fs, path = self.index.resolve_url(place)
+        # A row could name a directory of the project.
         is_store = row.table.canonical.endswith(".zarr")
-        # A row could name a directory of the project, or its manifest.
-        if is_store != bool(fs.isdir(path)) or (is_store and not path.endswith(".zarr")):
-            return None
-        return _Removal(fs, path)
+        fits = _layout.is_store(fs, path) if is_store else not fs.isdir(path)  # [SEC-006]
+        return _Removal(fs, path) if fits else None

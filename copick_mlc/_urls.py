@@ -2,7 +2,7 @@
 
 A *location* is what a caller gives: a path, relative or with `~`, a pathlib object, or any fsspec URL. A
 *URL cell* is what a row of a table says. Both become absolute URLs here; a local file's is its plain
-absolute path.
+absolute path. Rules: SPEC.md, URLs [URL] and Security [SEC].
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+from urllib.parse import quote
 
 from copick_mlc.errors import DataError, UsageError
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
-_LOCAL = ("file://", "local://")
+_LOCAL = ("file://", "local://")  # [URL-007]
 # To fsspec a link of small letters alone is a protocol; any other without scheme is a local path.
 _PROTOCOL = re.compile(r"[a-z]{2,}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -81,13 +82,18 @@ def absolute(base: str, cell: str) -> str:
     """The absolute URL of a URL cell.
 
     Raises:
-        DataError: `url-outside`, where a relative cell climbs out of the base.
+        DataError: `url-outside`, where a relative cell climbs out of the base [SEC-001].
     """
     if is_absolute(cell):
-        return normalise(cell)
+        return normalise(cell)  # [URL-003]
     if ".." in cell and posixpath.normpath(cell).split("/")[0] == "..":
         raise DataError("url-outside", f"the URL {cell!r} climbs out of the base URL {base!r}", column="url")
-    return join(base, cell)
+    return join(base, cell)  # [URL-002]
+
+
+def escaped(cell: str, base: str) -> str:
+    """A relative URL cell as it goes below `base`; over http, where `#` and `%` mean something, escaped [URL-008]."""
+    return quote(cell) if base.startswith(("http://", "https://")) else cell
 
 
 def relative(url: str, base: str) -> str | None:
@@ -105,7 +111,7 @@ def check_name(name: str, what: str) -> str:
     """`name`, if it can be one segment of a path.
 
     Raises:
-        UsageError: `name-invalid`.
+        UsageError: `name-invalid` [RUN-003].
     """
     if name in ("", ".", "..") or "/" in name or "\\" in name or _CONTROL.search(name):
         raise UsageError(
@@ -117,6 +123,6 @@ def check_name(name: str, what: str) -> str:
 
 
 def size_in_url(url: str) -> float | None:
-    """The voxel size in Å that a portal URL names as `VoxelSpacing<size>`, or None."""
+    """The voxel size in Å that a portal URL names as `VoxelSpacing<size>`, or None [PIK-006]."""
     match = re.search(r"VoxelSpacing([0-9]+(?:\.[0-9]+)?)", url)
     return float(match.group(1)) if match else None

@@ -19,7 +19,7 @@ def validate(document: Mapping[str, Any], path: str) -> list[str]:
         path: Where it lies, or will, for messages.
 
     Raises:
-        DataError: `manifest-rejected`.
+        DataError: `manifest-rejected` [EXP-023].
         UsageError: `option-invalid`, where mlcroissant is not installed.
     """
     try:

@@ -1,4 +1,7 @@
-"""How zarr stores are opened: nested chunks, and an I/O error is an error, not a block of zeros."""
+"""How zarr stores are opened: nested chunks, and an I/O error is an error, not a block of zeros.
+
+Rules: SPEC.md, Layout [LAY].
+"""
 
 from __future__ import annotations
 
@@ -28,13 +31,13 @@ class _Store(FSStore):
         data: bytes = super().__getitem__(key)
         if key.endswith(self._array_meta_key):
             metadata = json.loads(data)
-            if "dimension_separator" not in metadata:  # the specification of zarr 2: then it is a dot
+            if "dimension_separator" not in metadata:  # the specification of zarr 2: then it is a dot [LAY-006]
                 data = json.dumps({**metadata, "dimension_separator": "."}).encode()
         return data
 
 
 def open_store(fs: AbstractFileSystem, path: str, *, writable: bool) -> FSStore:
-    """The zarr store at `path`. Nothing is created.
+    """The zarr store at `path`. Nothing is created [LAY-002].
 
     Args:
         fs: The file system; a local one must make directories by itself if the store is to be written.
@@ -45,9 +48,9 @@ def open_store(fs: AbstractFileSystem, path: str, *, writable: bool) -> FSStore:
         path,
         fs=fs,
         mode="w" if writable else "r",
-        dimension_separator="/",
+        dimension_separator="/",  # [LAY-005]
         # zarr takes any of these exceptions for an absent chunk, and an absent chunk for zeros.
-        exceptions=(KeyError, FileNotFoundError),
+        exceptions=(KeyError, FileNotFoundError),  # [LAY-007]
         missing_exceptions=(FileNotFoundError,),  # those that fsspec makes a KeyError of
     )
 
@@ -70,8 +73,8 @@ def decoding(path: str) -> Iterator[None]:
 
     Raises:
         MissingError: `data-missing`, where there is no such array.
-        StorageError: `storage-failed`, where a chunk cannot be read.
-        DataError: `data-invalid`, where a chunk or the metadata cannot be decoded.
+        StorageError: `storage-failed`, where a chunk cannot be read [LAY-007].
+        DataError: `data-invalid`, where a chunk or the metadata cannot be decoded [LAY-008].
     """
     try:
         yield

@@ -18,9 +18,9 @@ class CopickConfigMLCroissant(CopickConfig):
         config_type: Always `mlcroissant`.
         croissant_url: Path or fsspec URL of metadata.json.
         croissant_base_url: What relative URLs are relative to, in place of `copick:baseUrl`; for a project that was
-            moved from where it was published.
-        overlay_root: Where writes go. With it, manifest and base are never written (Mode B); without it, writes go
-            to the base URL and the manifest follows (Mode A).
+            moved from where it was published [URL-004].
+        overlay_root: Where writes go. With it, manifest and base are never written (Mode B) [OVL-001]; without it,
+            writes go to the base URL and the manifest follows (Mode A).
         overlay_fs_args: fsspec options for the overlay.
         croissant_fs_args: fsspec options for metadata.json and the CSVs.
         static_fs_args: fsspec options for the data at the base URL.

@@ -2,7 +2,7 @@
 
 Every error that a caller or a file can cause is a `CroissantError` and also the builtin exception that
 fits, so `except FileNotFoundError` keeps working. The class says whose fault it is, `code` says what
-happened. Codes are contract, message texts are not.
+happened. Codes are contract, message texts are not. Rules: SPEC.md, appendix A, which is `CODES`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Export a copick project as a Croissant dataset: metadata.json and ten CSVs in `<project root>/Croissant`.
 
 An export is made in memory, checked, and then put in place; one that fails changes nothing. Data is not
-copied: rows say where it is.
+touched [EXP-004]: rows say where it is. Rules: SPEC.md, Export [EXP].
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def export_croissant(
     splits: Mapping[str, Iterable[str]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
-    """Export `root` to `<project_root>/Croissant/`.
+    """Export `root` to `<project_root>/Croissant/`; the same project and options give the same bytes [EXP-003].
 
     Where a list of names or URIs is expected, a str is one value; None selects everything. What matches nothing,
     and what dataset hosts will miss, is a `CroissantWarning`.
@@ -81,24 +81,25 @@ def export_croissant(
         root: A copick project: filesystem, mlcroissant, or any other backend that says where its data is.
         project_root: Path or fsspec URL of the project.
         base_url: Where `project_root` will be read from. Without it the manifest names no base, and the project can
-            be moved.
+            be moved [EXP-010].
         dataset_name: Name of the dataset; by default that of the project.
         description: Description of the dataset; by default that of the project.
         license: License, an SPDX id or URL.
         cite_as: Citation.
         date_published: ISO date; by default today.
         validate: Whether mlcroissant checks the manifest.
-        compute_file_sha256: Whether picks and meshes get their sha256, for which each is read once.
-        force: Whether an existing manifest is replaced. What others added to it, and splits of runs that remain, stay.
-        runs: Names of runs.
-        tomograms: copick URIs, as `wbp@10.0`.
+        compute_file_sha256: Whether picks and meshes get their sha256 [EXP-011], for which each is read once.
+        force: Whether an existing manifest is replaced. What others added to it [EXP-007], and splits of runs that
+            remain [EXP-008], stay.
+        runs: Names of runs [EXP-013].
+        tomograms: copick URIs, as `wbp@10.0` [EXP-014].
         features: copick URIs, as `wbp@10.0:sobel`.
         picks: copick URIs, as `ribosome:*/*`.
         meshes: copick URIs, as `ribosome:*/*`.
         segmentations: copick URIs, as `membrane:*/*@10.0`.
-        objects: Names of objects whose density maps are exported.
-        tomo_type_map: New names of tomogram types, by old name.
-        object_name_map: New names of objects, by old name.
+        objects: Names of objects whose density maps are exported [EXP-015].
+        tomo_type_map: New names of tomogram types, by old name [EXP-017].
+        object_name_map: New names of objects, by old name [EXP-018].
         session_id_template: Portal sources only.
         picks_portal_meta: Portal sources only.
         picks_author: Portal sources only.
@@ -106,16 +107,16 @@ def export_croissant(
         segmentations_author: Portal sources only.
         tomograms_portal_meta: Portal sources only.
         tomograms_author: Portal sources only.
-        splits: Run names by machine-learning split.
+        splits: Run names by machine-learning split [EXP-020].
         progress: Called with the number of runs that are done, and of all.
 
     Returns:
         Path or URL of the metadata.json that was written.
 
     Raises:
-        ExistsError: `exists`, where there is a manifest already, without `force`.
-        UsageError: `option-invalid`, `source-unsupported`, `name-invalid`.
-        DataError: `manifest-rejected`; also for what cannot be read of a Croissant source.
+        ExistsError: `exists`, where there is a manifest or a table already, without `force` [EXP-006].
+        UsageError: `option-invalid`, `source-unsupported` [EXP-024], `name-invalid`.
+        DataError: `manifest-rejected` [EXP-023]; also for what cannot be read of a Croissant source.
         StorageError: `storage-failed`.
     """
     _refuse_portal_options(
@@ -142,21 +143,21 @@ def export_croissant(
     fs, path = _storage.open_location(url)
     existing = _existing(fs, path, url, force)
     source = open_source(root)
-    base = _urls.published(_urls.normalise(base_url)) if base_url else source.base_url
+    base = _urls.published(_urls.normalise(base_url)) if base_url else source.base_url  # [EXP-010]
     collected = _collect(source, selection, progress)
     rows = _finish(collected, renames, [_urls.published(target), *([base] if base else [])], compute_file_sha256)
     _assign_splits(rows, wanted_splits, _old_splits(url) if existing else {})
     selection.warn_of_unmatched()
 
-    files = {name: encode_table(table, rows[name]) for name, table in TABLES.items()}
+    files = {name: encode_table(table, rows[name]) for name, table in TABLES.items()}  # [EXP-001]
     template = existing or source.document
     properties = {
-        "name": dataset_name or template.get("name") or root.config.name or "copick project",
+        "name": dataset_name or template.get("name") or root.config.name or "copick project",  # [EXP-022]
         "description": description or template.get("description") or root.config.description,
         "conformsTo": _manifest.CONFORMS_TO,
         "version": template.get("version") or root.config.version,
-        "license": license or template.get("license"),
-        "citeAs": cite_as or template.get("citeAs"),
+        "license": license or template.get("license"),  # [EXP-009]
+        "citeAs": cite_as or template.get("citeAs"),  # [EXP-009]
         "datePublished": date_published or template.get("datePublished") or datetime.date.today().isoformat(),
         "copick:baseUrl": base,
         "copick:config": _config(root, renames),
@@ -164,7 +165,7 @@ def export_croissant(
     document = _manifest.build(
         template,
         properties,
-        content_prefix=f"{base.rstrip('/')}/Croissant/" if base and base.startswith(("http://", "https://")) else "",
+        content_prefix=_content_prefix(base),
         checksums={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         filled=[name for name in TABLES if rows[name]],
         splits=[row.split for row in rows["runs"] if isinstance(row, RunRow) and row.split],
@@ -174,6 +175,11 @@ def export_croissant(
     tables = [(f"{directory}/{TABLES[name].file_name}", data) for name, data in files.items()]
     _storage.write(fs, [*tables, (path, _manifest.dump(document))])
     return url
+
+
+def _content_prefix(base: str | None) -> str:
+    """What comes before the file names in the manifest [EXP-025]."""
+    return f"{base.rstrip('/')}/Croissant/" if base and base.startswith(("http://", "https://")) else ""
 
 
 def _warn_of_findings(findings: list[str], document: Mapping[str, Any]) -> None:
@@ -187,7 +193,7 @@ def _warn_of_findings(findings: list[str], document: Mapping[str, Any]) -> None:
 
 def _refuse_portal_options(**options: Any) -> None:
     given = [name for name, value in options.items() if value]
-    if given:
+    if given:  # [EXP-021]
         raise UsageError(
             "option-invalid",
             f"{', '.join(given)}: only a source of the CryoET Data Portal has this metadata; leave the option out",
@@ -199,7 +205,7 @@ def _existing(fs: AbstractFileSystem, path: str, url: str, force: bool) -> dict[
     directory, _, name = path.rpartition("/")
     there = _storage.list_directory(fs, directory)
     own = [name, *(table.file_name for table in TABLES.values())]
-    if not force and (found := [file for file in own if file in there]):
+    if not force and (found := [file for file in own if file in there]):  # [EXP-006]
         raise ExistsError(
             "exists",
             f"{found[0]} is there already; give force=True (--force) to replace it; what others added to a manifest "
@@ -210,7 +216,7 @@ def _existing(fs: AbstractFileSystem, path: str, url: str, force: bool) -> dict[
         return {}
     try:
         document = json.loads(_storage.read(fs, path, "manifest-missing", "the manifest to replace"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError("manifest-invalid", f"the manifest to replace is not JSON: {error}", path=url) from error
     if not isinstance(document, dict):
         raise DataError("manifest-invalid", "the manifest to replace is not a JSON object", path=url)
@@ -229,14 +235,14 @@ def _old_splits(url: str) -> dict[str, str]:
 
 
 def _collect(source: Source, selection: Selection, progress: Callable[[int, int], None] | None) -> list[Item]:
-    """The selected items of the source."""
-    names = [name for name in source.run_names if selection.has_run(name)]
+    """The selected items of the source [EXP-002]."""
+    names = [name for name in source.run_names if selection.has_run(name)]  # [EXP-013]
     items: list[Item] = []
     for done, name in enumerate(names):
         if progress is not None:
             progress(done, len(names))
         found = [item for item in merged(source.run_items(name)).values() if selection.has(item.row)]
-        if selection.drops_volumes:
+        if selection.drops_volumes:  # [EXP-031]
             used = {item.row.key[:2] for item in found if hasattr(item.row, "voxel_size") and item.row.table.has_url}
             found = [i for i in found if not isinstance(i.row, VoxelSpacingRow) or i.row.key in used]
         items += found
@@ -254,7 +260,7 @@ def _finish(items: list[Item], renames: _Renames, bases: list[str], hash_files: 
     for item in items:
         row = renames.apply(item.row)
         name, key = row.table.name, row.key
-        if key in rows[name]:
+        if key in rows[name]:  # [EXP-019]
             first, second = origin[name, key].key, item.row.key
             raise UsageError(
                 "option-invalid", f"the name maps make one row of two in {name}: {first} and {second} both become {key}"
@@ -265,7 +271,7 @@ def _finish(items: list[Item], renames: _Renames, bases: list[str], hash_files: 
         if url:
             relative = next((part for part in (_urls.relative(url, base) for base in bases) if part), None)
             outside += relative is None
-            columns["url"] = relative or url
+            columns["url"] = relative or url  # [EXP-005]
         if item.fs is not None and isinstance(row, (PicksRow, MeshRow)):
             columns |= _contents(item, row, hash_files)
         rows[name][key] = replace(row, **columns) if columns else row  # type: ignore[type-var]
@@ -275,7 +281,7 @@ def _finish(items: list[Item], renames: _Renames, bases: list[str], hash_files: 
             CroissantWarning,
             stacklevel=3,
         )
-    return {name: sorted(found.values(), key=_key_values) for name, found in rows.items()}
+    return {name: sorted(found.values(), key=_key_values) for name, found in rows.items()}  # [EXP-001]
 
 
 def _key_values(row: Row) -> tuple[Any, ...]:
@@ -289,9 +295,9 @@ def _contents(item: Item, row: PicksRow | MeshRow, hash_files: bool) -> dict[str
     data = _storage.read(item.fs, item.path, "data-missing", f"the file of {row.key}")
     columns: dict[str, Any] = {}
     if hash_files:
-        columns["sha256"] = hashlib.sha256(data).hexdigest()
+        columns["sha256"] = hashlib.sha256(data).hexdigest()  # [EXP-011]
     if isinstance(row, PicksRow):
-        columns["voxel_size"] = _voxel_size(data)
+        columns["voxel_size"] = _voxel_size(data)  # [EXP-012]
     return columns
 
 
@@ -301,20 +307,20 @@ _VOXEL_SPACING = re.compile(rb'(?<!\\)"voxel_spacing"\s*:\s*([-+.0-9eE]+|null)\s
 def _voxel_size(data: bytes) -> float | None:
     """The voxel size in Å that a picks file of copick names, found without parsing its points."""
     match = _VOXEL_SPACING.search(data.partition(b'"points"')[0])
-    if match is not None:
-        return None if match.group(1) == b"null" else float(match.group(1))
     try:
+        if match is not None:
+            return None if match.group(1) == b"null" else float(match.group(1))
         value = json.loads(data).get("voxel_spacing")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return None  # not a picks file of copick; whoever opens it is told
     return float(value) if isinstance(value, (int, float)) else None
 
 
 def _assign_splits(rows: dict[str, list[Row]], wanted: dict[str, str], old: dict[str, str]) -> None:
-    """Give runs their splits: those that are asked for, else the source's, else those of the manifest replaced."""
+    """Give runs their splits: those asked for, else the source's, else those of the manifest replaced [EXP-008]."""
     runs = [row for row in rows["runs"] if isinstance(row, RunRow)]
     unknown = sorted(set(wanted) - {row.name for row in runs})
-    if unknown:
+    if unknown:  # [EXP-020]
         raise UsageError("option-invalid", f"splits: no such runs in this export: {', '.join(unknown)}")
     rows["runs"] = [replace(row, split=wanted.get(row.name) or row.split or old.get(row.name)) for row in runs]
 
@@ -331,9 +337,9 @@ class _Renames:
 
     def apply(self, row: Row) -> Row:
         if isinstance(row, (TomogramRow, FeaturesRow)):
-            return self._replace(row, "tomo_type", self.tomo_types)
+            return self._replace(row, "tomo_type", self.tomo_types)  # [EXP-017]
         if isinstance(row, (PicksRow, MeshRow)):
-            return self._replace(row, "object_name", self.objects)
+            return self._replace(row, "object_name", self.objects)  # [EXP-018]
         if isinstance(row, (RunRow, VoxelSpacingRow)):
             return row
         return self._replace(row, "name", self.objects)  # segmentations and objects
@@ -350,13 +356,13 @@ def _checked_map(names: Mapping[str, str] | None, option: str) -> dict[str, str]
             allowed = new == sanitize_name(new, suppress_warnings=True)
         except ValueError:
             allowed = False
-        if not allowed:
+        if not allowed:  # [EXP-019]
             raise UsageError("option-invalid", f"{option}: copick does not allow the name {new!r}, to replace {old!r}")
     return dict(names or {})
 
 
 def _config(root: CopickRoot, renames: _Renames) -> dict[str, Any]:
-    """The `copick:config` of a project."""
+    """The `copick:config` of a project [EXP-029]."""
     config = root.config
     objects = []
     for definition in config.pickable_objects:
@@ -364,14 +370,14 @@ def _config(root: CopickRoot, renames: _Renames) -> dict[str, Any]:
         new = renames.objects.get(dumped["name"], dumped["name"])
         if new != dumped["name"]:
             metadata = dumped.get("metadata") or {}
-            dumped["metadata"] = {
+            dumped["metadata"] = {  # [EXP-018]
                 **metadata,
                 "portal_original_name": metadata.get("portal_original_name", dumped["name"]),
             }
             dumped["name"] = new
         objects.append(dumped)
     names = [item["name"] for item in objects]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := sorted({name for name in names if names.count(name) > 1}):  # [EXP-019]
         raise UsageError("option-invalid", f"object_name_map: more than one object would be named {', '.join(twice)}")
     return {
         "name": config.name,

@@ -1,4 +1,4 @@
-"""`CopickFeaturesMLC`: a feature map computed from a tomogram."""
+"""`CopickFeaturesMLC`: a feature map computed from a tomogram. Rules: SPEC.md, Features [FEA]."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class CopickFeaturesMLC(LazyMeta, Volume, CopickFeaturesOverlay):
-    """A feature map, an OME-Zarr store with one row in `features`."""
+    """A feature map, an OME-Zarr store with one row in `features`; the two go together [FEA-005]."""
 
     tomogram: CopickTomogramMLC
     identity: FeaturesRow
@@ -44,6 +44,10 @@ class CopickFeaturesMLC(LazyMeta, Volume, CopickFeaturesOverlay):
     @property
     def _project(self) -> CopickRootMLC:
         return self.tomogram.voxel_spacing.run.root
+
+    @property
+    def _parent(self) -> CopickTomogramMLC:
+        return self.tomogram
 
     @property
     def _listed_in(self) -> list[Any] | None:

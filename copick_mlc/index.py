@@ -5,7 +5,8 @@ metadata.json alone; a table is fetched when it is first touched, and a run's ro
 asks for them. A commit applies the pending changes to what is on the storage by then, so rows that another
 process added meanwhile stay.
 
-This module and those below it need nothing but the standard library and fsspec.
+This module and those below it need nothing but the standard library and fsspec. Rules: SPEC.md, Manifest [MAN],
+Tables [CSV] and Changes [BAT].
 """
 
 from __future__ import annotations
@@ -119,8 +120,8 @@ class CroissantIndex:
             static_fs_args: fsspec options for the data.
 
         Raises:
-            MissingError: `manifest-missing`.
-            DataError: `manifest-invalid`, `not-copick`.
+            MissingError: `manifest-missing` [MAN-001].
+            DataError: `manifest-invalid` [MAN-002], `not-copick` [MAN-004].
             StorageError: `storage-failed`.
         """
         return cls(
@@ -154,16 +155,16 @@ class CroissantIndex:
         if not self._objects:
             return self._manifest.config
         objects = {item["name"]: item for item in self._manifest.config.get("pickable_objects") or []}
-        return {**self._manifest.config, "pickable_objects": list({**objects, **self._objects}.values())}
+        return {**self._manifest.config, "pickable_objects": list({**objects, **self._objects}.values())}  # [MAN-019]
 
     def _take(self, raw: bytes, manifest: Manifest) -> None:
         self._raw, self._manifest = raw, manifest
-        declared = self._override or manifest.base_url
-        self.base_url = _urls.normalise(declared) if declared else _urls.parent(_urls.parent(self.url))
+        declared = self._override or manifest.base_url  # [URL-004] [URL-005]
+        self.base_url = _urls.normalise(declared) if declared else _urls.parent(_urls.parent(self.url))  # [URL-006]
         self._base: tuple[AbstractFileSystem, str] | None = None
 
     def put_object(self, definition: Mapping[str, Any]) -> None:
-        """Add a pickable object to `copick:config`, or replace the one of that name. Commits, outside a batch."""
+        """Add a pickable object to `copick:config`, or replace that of its name [MAN-018]. Commits, outside a batch."""
         with self._lock, self._committed():
             self._objects[definition["name"]] = dict(definition)
 
@@ -173,8 +174,8 @@ class CroissantIndex:
         """The absolute URL of a `url` cell.
 
         Raises:
-            DataError: `url-outside`, for a relative cell that climbs out of the base; `url-local`, for one
-                that leads from a manifest on remote storage to the local disk.
+            DataError: `url-outside`, for a relative cell that climbs out of the base [SEC-001]; `url-local`, for one
+                that leads from a manifest on remote storage to the local disk [SEC-002].
         """
         absolute = _urls.absolute(self.base_url, url)
         trusted = _urls.is_local(self.url) or (self._override is not None and not _urls.is_absolute(url))
@@ -189,7 +190,7 @@ class CroissantIndex:
         return absolute
 
     def resolve_url(self, url_value: str, **fs_args: Any) -> tuple[AbstractFileSystem, str]:
-        """The fsspec file system and path of a `url` cell.
+        """The fsspec file system and path of a `url` cell [URL-002] [URL-003].
 
         Args:
             url_value: The cell.
@@ -205,7 +206,7 @@ class CroissantIndex:
         if self._base is None:
             self._base = _storage.open_location(self.base_url, self.static_fs_args)
         fs, path = self._base
-        return fs, f"{path.rstrip('/')}/{url_value}" if path else url_value
+        return fs, f"{path.rstrip('/')}/{_urls.escaped(url_value, path)}" if path else url_value
 
     # --- rows --------------------------------------------------------------------------------------------
 
@@ -224,6 +225,11 @@ class CroissantIndex:
         with self._lock:
             return list(self._state(table_named(table)).file.header)
 
+    def naming(self, table: str, text: str, besides: str) -> list[str]:
+        """The runs, other than `besides`, that may have a row in `table` with `text` in a cell."""
+        with self._lock:
+            return self._state(table_named(table)).naming(text, besides)
+
     def count(self, table: str) -> int:
         """The number of rows of a table; no row is parsed unless there are pending changes."""
         with self._lock:
@@ -238,9 +244,10 @@ class CroissantIndex:
             run: A run's name; in `runs` and `objects`, a row's own name.
 
         Raises:
-            UsageError: `table-unknown`.
-            MissingError: `table-missing`.
+            UsageError: `table-unknown` [CSV-023].
+            MissingError: `table-missing` [CSV-006].
             DataError: a `table-` code, for what is wrong in the CSV.
+            StorageError: `storage-failed` [CSV-022].
         """
         declared = table_named(table)
         if run is not None:
@@ -268,22 +275,22 @@ class CroissantIndex:
             return rows.get(row.key)  # type: ignore[return-value]  # a table holds rows of one class
 
     def put(self, row: Row) -> None:
-        """Add a row, or replace the row with its key. Commits, outside a batch.
+        """Add a row, or replace the row with its key. Commits, outside a batch [BAT-001].
 
         Raises:
-            UsageError: `name-invalid`, for a value that cannot be a cell.
-            ReadOnlyError: `read-only`.
-            StorageError: `storage-failed`; the index is then as before.
+            UsageError: `name-invalid`, for a value that cannot be a cell [CSV-031].
+            ReadOnlyError: `read-only` [BAT-018].
+            StorageError: `storage-failed`; the index is then as before [BAT-006].
         """
         with self._lock, self._committed():
             self._state(row.table).change(row.group, row.key, row)
 
     def remove(self, row: Row) -> None:
-        """Remove the row with the key of `row`, if there is one. Commits, outside a batch.
+        """Remove the row with the key of `row`, if there is one. Commits, outside a batch [BAT-001].
 
         Raises:
-            ReadOnlyError: `read-only`.
-            StorageError: `storage-failed`; the index is then as before.
+            ReadOnlyError: `read-only` [BAT-018].
+            StorageError: `storage-failed`; the index is then as before [BAT-006].
         """
         with self._lock, self._committed():
             state = self._state(row.table)
@@ -293,7 +300,7 @@ class CroissantIndex:
     # --- splits ------------------------------------------------------------------------------------------
 
     def get_split(self, run_name: str) -> str | None:
-        """The split of a run; None where it has none, or where there is no such run."""
+        """The split of a run; None where it has none, or where there is no such run [RUN-008]."""
         row = self.find(RunRow(run_name))
         return row.split if row else None
 
@@ -301,10 +308,10 @@ class CroissantIndex:
         """Assign a run to a split; None or an empty string takes it out of its split. Commits, outside a batch.
 
         Raises:
-            UnknownRunError: `run-unknown`.
+            UnknownRunError: `run-unknown` [RUN-009].
             UsageError, ReadOnlyError, StorageError: as `put`.
         """
-        self._assign({run_name: split or None})
+        self._assign({run_name: split or None})  # [RUN-013]
 
     def splits(self) -> dict[str, list[str]]:
         """The sorted run names of each split."""
@@ -315,26 +322,26 @@ class CroissantIndex:
         return {split: sorted(names) for split, names in splits.items()}
 
     def set_splits(self, mapping: Mapping[str, Iterable[str]], *, clear_existing: bool = False) -> None:
-        """Assign runs to splits, in one commit, all or none.
+        """Assign runs to splits, in one commit, all or none [RUN-010].
 
         Args:
             mapping: Run names by split; a str is one name.
-            clear_existing: Whether runs that are not mentioned lose their split.
+            clear_existing: Whether runs that are not mentioned lose their split [RUN-012].
 
         Raises:
-            UnknownRunError: `run-unknown`.
-            UsageError: `option-invalid`, for an empty split name or a run in two splits; `name-invalid`.
+            UnknownRunError: `run-unknown` [RUN-009].
+            UsageError: `option-invalid`, for an empty split name or a run in two splits [RUN-011]; `name-invalid`.
             ReadOnlyError, StorageError: as `put`.
         """
         wanted: dict[str, str | None] = dict(assignments(mapping))
-        others = self.groups("runs") if clear_existing else []
+        others = self.groups("runs") if clear_existing else []  # [RUN-012]
         self._assign({**dict.fromkeys(others), **wanted})
 
     def clear_splits(self, runs: Iterable[str] | None = None) -> None:
-        """Take runs, or all runs, out of their splits, in one commit, all or none.
+        """Take runs, or all runs, out of their splits, in one commit, all or none [RUN-010].
 
         Raises:
-            UnknownRunError: `run-unknown`.
+            UnknownRunError: `run-unknown` [RUN-009].
             ReadOnlyError, StorageError: as `put`.
         """
         self._assign(dict.fromkeys(self.groups("runs") if runs is None else runs))
@@ -350,9 +357,9 @@ class CroissantIndex:
 
     @contextmanager
     def batch(self) -> Iterator[CroissantIndex]:
-        """Defer the commit to the end of the block; blocks nest, and the outermost commits.
+        """Defer the commit to the end of the block; blocks nest, and the outermost commits [BAT-002].
 
-        If the block raises, what was done in it until then is committed, and the exception goes on.
+        If the block raises, what was done in it until then is committed [BAT-003], and the exception goes on.
         """
         with self._lock:
             self._depth += 1
@@ -360,7 +367,7 @@ class CroissantIndex:
             yield self
         except BaseException as error:
             try:
-                self._leave_batch()
+                self._leave_batch()  # [BAT-003]
             except CroissantError as commit_error:
                 raise error from commit_error
             raise
@@ -369,11 +376,11 @@ class CroissantIndex:
     def _leave_batch(self) -> None:
         with self._lock:
             self._depth -= 1
-            if self._depth == 0:
+            if self._depth == 0:  # [BAT-002]
                 self.commit()
 
     def after_commit(self, action: Callable[[], None]) -> None:
-        """Call `action` once the pending changes are committed: now, where there are none."""
+        """Call `action` once the pending changes are committed [BAT-007]: now, where there are none."""
         with self._lock:
             if self.pending:
                 self.deferred.append(action)
@@ -392,13 +399,14 @@ class CroissantIndex:
     def commit(self) -> None:
         """Write the pending changes: the CSVs they are in, then metadata.json.
 
-        Rows and manifest entries that others wrote since are kept; where both wrote one key, this commit wins.
+        Rows [BAT-010] and manifest entries [BAT-011] that others wrote since are kept; where both wrote one key, this
+        commit wins.
 
         Raises:
             ReadOnlyError: `read-only`.
-            StorageError: `storage-failed`. The pending changes are then dropped: memory is as it was before them.
-            DataError: where what others wrote since cannot be read.
-            ExistsError: `exists`, where a CSV would be replaced that the manifest does not declare.
+            StorageError: `storage-failed`. The pending changes are then dropped: memory is as it was [BAT-006].
+            DataError: where what others wrote since cannot be read [BAT-013].
+            ExistsError: `exists`, where a CSV would be replaced that the manifest does not declare [CSV-032].
         """
         with self._lock:
             if not self.pending:
@@ -414,30 +422,47 @@ class CroissantIndex:
                 stack.callback(action)
 
     def reload(self) -> None:
-        """Read metadata.json and the tables in use anew. Pending changes are dropped: commit them before.
+        """Read metadata.json and the tables in use anew [BAT-014]. Pending changes are dropped: commit them before.
 
-        If that fails, everything stays as it was.
+        If that fails, everything stays as it was [BAT-015].
 
         Raises:
             MissingError, DataError, StorageError: as `from_url` and `rows`.
+        """
+        with self.reloaded():
+            pass
+
+    @contextmanager
+    def reloaded(self) -> Iterator[None]:
+        """As `reload`, and everything is as it was also where the block fails [BAT-015].
+
+        Raises:
+            MissingError, DataError, StorageError: as `reload`.
         """
         with self._lock:
             new = CroissantIndex(**self.__getstate__())
             for name, state in self._states.items():
                 new._adopt(state)
-                new._state(TABLES[name])
+                new._state(TABLES[name]).parse_as(state)
+            old = self._raw, self._manifest, self._states, self._objects, self.deferred
             self._take(new._raw, new._manifest)
             self._states, self._objects, self.deferred = new._states, {}, []
+            try:
+                yield
+            except BaseException:
+                self._take(*old[:2])
+                self._states, self._objects, self.deferred = old[2:]
+                raise
 
     @property
     def _directory(self) -> str:
         return self._path.rpartition("/")[0]
 
     def _file_path(self, table: Table) -> str:
-        return f"{self._directory}/{table.file_name}" if self._directory else table.file_name
+        return f"{self._directory}/{table.file_name}" if self._directory else table.file_name  # [LAY-001]
 
     def _read_manifest(self) -> bytes:
-        return _storage.read(self._fs, self._path, "manifest-missing", "a Croissant metadata.json")
+        return _storage.read(self._fs, self._path, "manifest-missing", "a Croissant metadata.json")  # [MAN-001]
 
     @contextmanager
     def _committed(self) -> Iterator[None]:
@@ -445,7 +470,7 @@ class CroissantIndex:
         if reason := self.write_reason():
             raise ReadOnlyError("read-only", f"the manifest cannot be written: {reason}", path=self.url)
         yield
-        if self._depth == 0:
+        if self._depth == 0:  # [BAT-001]
             self.commit()
 
     def _state(self, table: Table) -> TableState:
@@ -457,7 +482,7 @@ class CroissantIndex:
 
     def _fetch(self, table: Table) -> TableState:
         for attempt in range(_RETRIES):
-            if not self._manifest.declares(table):
+            if not self._manifest.declares(table):  # [MAN-008]
                 return TableState(TableFile(table, self._file_path(table), encode_table(table, [])), "", None)
             path = self._file_path(table)
             signature = _storage.signature(self._fs, path)
@@ -466,7 +491,7 @@ class CroissantIndex:
             )
             checksum = hashlib.sha256(data).hexdigest()
             declared = self._manifest.sha256(table)
-            if declared in (None, checksum):
+            if declared in (None, checksum):  # [CSV-004]
                 return TableState(TableFile(table, path, data), checksum, signature)
             if not self._refresh_manifest():
                 time.sleep(_RETRY_SECONDS * attempt)
@@ -502,7 +527,7 @@ class CroissantIndex:
         new = self._fetch(TABLES[name])
         for group, changes in old.changes.items():
             for key, row in changes.items():
-                new.change(group, key, row)
+                new.change(group, key, row)  # [BAT-010] [BAT-012]
         self._states[name] = new
 
     def _adopt(self, state: TableState) -> None:
@@ -513,14 +538,14 @@ class CroissantIndex:
             self._states[table.name] = TableState(state.original, state.sha256, state.signature)
 
     def _commit(self) -> None:
-        self._refresh_manifest()
+        self._refresh_manifest()  # [BAT-011]
         for name in [name for name, state in self._states.items() if state.changes]:
             state = self._states[name]
             signature = _storage.signature(self._fs, self._file_path(TABLES[name]))
             if self._is_stale(state) or signature != state.signature:
-                self._rebase(name)
+                self._rebase(name)  # [BAT-013]
             self._check_unread(TABLES[name])
-        files = {name: state.render() for name, state in self._states.items() if state.changes}
+        files = {name: state.render() for name, state in self._states.items() if state.changes}  # [BAT-009]
         contents = {self._file_path(TABLES[name]): file.data for name, file in files.items()}
         checksums = {
             name: hashlib.sha256(data).hexdigest() for name, data in zip(files, contents.values(), strict=True)
@@ -529,7 +554,7 @@ class CroissantIndex:
             self._manifest.document,
             checksums=checksums,
             filled=[name for name, file in files.items() if file.count],
-            splits=self._split_names() if "runs" in files else None,
+            splits=self._split_names() if "runs" in files else None,  # [MAN-027]
             config=self.config if self._objects else None,
             columns={name: file.header for name, file in files.items()},
         )
@@ -543,7 +568,7 @@ class CroissantIndex:
             self._states[name].committed(file, checksums[name], signature)
 
     def _check_unread(self, table: Table) -> None:
-        """Refuse to replace a CSV that nobody has read, because the manifest does not declare it."""
+        """Refuse to replace a CSV that nobody has read, because the manifest does not declare it [CSV-032]."""
         path = self._file_path(table)
         if not self._manifest.declares(table) and self._fs.exists(path):
             raise ExistsError(

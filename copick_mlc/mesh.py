@@ -1,4 +1,4 @@
-"""`CopickMeshMLC`: the mesh that somebody made of one object in one run."""
+"""`CopickMeshMLC`: the mesh that somebody made of one object in one run. Rules: SPEC.md, Meshes [MSH]."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ _TRIMESH_ERRORS = (
 
 
 class CopickMeshMLC(AnnotationFile, CopickMeshOverlay):
-    """A mesh, a binary glTF file with one row in `meshes`. trimesh is imported when a mesh is read or written."""
+    """A mesh, a binary glTF file with one row in `meshes`; the two go together [MSH-005].
+
+    trimesh is imported when a mesh is read or written.
+    """
 
     run: CopickRunMLC
     identity: MeshRow
@@ -66,12 +69,12 @@ class CopickMeshMLC(AnnotationFile, CopickMeshOverlay):
 
         data = self._read()
         try:
-            return trimesh.load(io.BytesIO(data), file_type="glb")
-        except _TRIMESH_ERRORS as error:
+            return trimesh.load(io.BytesIO(data), file_type="glb")  # [MSH-001]
+        except _TRIMESH_ERRORS as error:  # [MSH-002]
             raise DataError("data-invalid", f"not a binary glTF file: {error!r}", path=self.path) from error
 
     def store(self) -> None:
-        """Write the mesh, replacing the file as a whole, and put the row.
+        """Write the mesh, replacing the file as a whole, and put the row [MSH-003].
 
         Raises:
             ReadOnlyError, StorageError: `read-only`, `storage-failed`.

@@ -1,4 +1,4 @@
-"""`CopickObjectMLC`: a pickable object and its density map."""
+"""`CopickObjectMLC`: a pickable object and its density map. Rules: SPEC.md, Objects [OBJ]."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
 
 class CopickObjectMLC(Volume, CopickObjectOverlay):
-    """A pickable object, defined in `copick:config`. Its density map, if any, has one row in `objects`.
-
-    `delete()` deletes the density map; the object stays defined.
-    """
+    """A pickable object, defined in `copick:config`. Its density map, if any, has one row in `objects`."""
 
     root: CopickRootMLC
     identity: ObjectRow
@@ -39,6 +36,15 @@ class CopickObjectMLC(Volume, CopickObjectOverlay):
     def _listed_in(self) -> None:
         return None
 
+    def delete(self) -> None:
+        """Delete the density map; the object stays defined [OBJ-005].
+
+        Raises:
+            ReadOnlyError, StorageError: `read-only`, `storage-failed`.
+        """
+        super().delete()
+        self.read_only = self._project.index.find(self.identity) is not None  # [OVL-007]
+
     @property
     def has_density_map(self) -> bool:
         """Whether there is a density map."""
@@ -47,7 +53,7 @@ class CopickObjectMLC(Volume, CopickObjectOverlay):
     def _exists(self) -> bool:
         if self._indexed:
             return self.root.index.find(self.identity) is not None
-        return _layout.is_store(*self._place())
+        return _layout.is_store(*self._place())  # [OVL-012]
 
     def zarr(self) -> FSStore | None:
         """The OME-Zarr store of the density map; None for an object that is no particle or has no map.
@@ -60,11 +66,11 @@ class CopickObjectMLC(Volume, CopickObjectOverlay):
         return super().zarr()
 
     def numpy(self, *args: Any, **kwargs: Any) -> Any:
-        """The density map, or a part of it, as an array; None where there is no map."""
+        """The density map, or a part of it, as an array; None where there is no map [OBJ-002]."""
         return None if self.zarr() is None else super().numpy(*args, **kwargs)
 
     def from_numpy(self, data: np.ndarray, voxel_size: float, dtype: Any = np.float32) -> None:
-        """Write the density map as an OME-Zarr volume.
+        """Write the density map as an OME-Zarr volume, and put the row [OBJ-003].
 
         Args:
             data: Array of shape (Z, Y, X).
@@ -72,7 +78,7 @@ class CopickObjectMLC(Volume, CopickObjectOverlay):
             dtype: Data type.
 
         Raises:
-            UsageError: `option-invalid`, for an object that is no particle.
+            UsageError: `option-invalid`, for an object that is no particle [OBJ-004].
             ReadOnlyError: `read-only`.
         """
         if not self.is_particle:

@@ -26,7 +26,7 @@ def from_croissant(
     Args:
         croissant_url: Path or fsspec URL of metadata.json.
         overlay_root: Where writes go, in Mode B. Without it, Mode A: writes go to the base URL.
-        croissant_base_url: What relative URLs are relative to, in place of `copick:baseUrl`.
+        croissant_base_url: What relative URLs are relative to, in place of `copick:baseUrl` [URL-004].
         overlay_fs_args: fsspec options for the overlay.
         croissant_fs_args: fsspec options for metadata.json and the CSVs.
         static_fs_args: fsspec options for the data at the base URL.
@@ -65,7 +65,7 @@ def open_project(path: str | os.PathLike[str]) -> Any:
     """The root of any copick configuration file; one with `config_type` `mlcroissant` is opened by us.
 
     Raises:
-        MissingError, DataError: `config-invalid`, and as `from_croissant`.
+        MissingError, DataError: `config-invalid` [EXP-030], and as `from_croissant`.
     """
     where = os.path.expanduser(os.fspath(path))
     values = read_json(where)

@@ -1,4 +1,4 @@
-"""`CopickPicksMLC`: the points that somebody picked of one object in one run."""
+"""`CopickPicksMLC`: the points that somebody picked of one object in one run. Rules: SPEC.md, Picks [PIK]."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class CopickPicksMLC(AnnotationFile, CopickPicksOverlay):
-    """A set of picks, a file with one row in `picks`.
+    """A set of picks, a file with one row in `picks`; the two go together [PIK-017].
 
-    The file is copick's JSON, or the NDJSON of the CryoET Data Portal, whose points in voxels are given in Å.
-    Object, user and session are those of the row, whatever the file says.
+    The file is copick's JSON, or the NDJSON of the CryoET Data Portal, whose points in voxels are given in Å [PIK-005].
+    Object, user and session are those of the row, whatever the file says [PIK-003].
     """
 
     run: CopickRunMLC
@@ -61,7 +61,7 @@ class CopickPicksMLC(AnnotationFile, CopickPicksOverlay):
 
     @property
     def points(self) -> list[CopickPoint]:
-        """The points, locations in Å; read when first asked for.
+        """The points, locations in Å [PIK-001]; read when first asked for.
 
         Raises:
             MissingError, DataError, StorageError: `data-missing`, `data-invalid`, `storage-failed`.
@@ -79,7 +79,7 @@ class CopickPicksMLC(AnnotationFile, CopickPicksOverlay):
     def _load(self) -> CopickPicksFile:
         row = self._project.index.find(self.identity) if self._indexed else None
         file = parse_picks(self._read(), row or self.identity, self.path)
-        for name, value in self._names().items():
+        for name, value in self._names().items():  # [PIK-003]
             setattr(file, name, value)
         if file.points is None:
             file.points = []
@@ -98,7 +98,7 @@ class CopickPicksMLC(AnnotationFile, CopickPicksOverlay):
             super().from_numpy(*args, **kwargs)
 
     def store(self) -> None:
-        """Write the points, replacing the file as a whole, and put the row.
+        """Write the points, replacing the file as a whole, and put the row [PIK-011].
 
         Raises:
             ReadOnlyError, StorageError: `read-only`, `storage-failed`.
@@ -117,15 +117,15 @@ class CopickPicksMLC(AnnotationFile, CopickPicksOverlay):
         if self.meta.voxel_spacing is None and row is not None:
             self.meta.voxel_spacing = row.voxel_size  # known, though nobody has read the file
         data = dump_picks(self.meta)
-        columns: dict[str, Any] = {"sha256": hashlib.sha256(data).hexdigest()}
+        columns: dict[str, Any] = {"sha256": hashlib.sha256(data).hexdigest()}  # [PIK-012]
         if self.meta.voxel_spacing is not None:
-            columns["voxel_size"] = float(self.meta.voxel_spacing)
+            columns["voxel_size"] = float(self.meta.voxel_spacing)  # [PIK-013]
         self._project.target.write_file(self.identity, data, **columns)
         self._loaded = True
 
 
 def dump_picks(file: CopickPicksFile) -> bytes:
-    """copick's JSON of a set of picks, in UTF-8."""
+    """copick's JSON of a set of picks, in UTF-8 [PIK-011]."""
     text: str = file.model_dump_json(indent=4)
     # pydantic is ten times as fast as json, but writes numbers that are not finite as null.
     expected = (file.voxel_spacing is None) + (file.run_name is None)
@@ -139,16 +139,16 @@ def parse_picks(data: bytes, row: PicksRow, path: str) -> CopickPicksFile:
 
     Args:
         data: The bytes.
-        row: The row of the picks; NDJSON needs its voxel size, or one in its URL.
+        row: The row of the picks; NDJSON needs its voxel size, or one in its URL [PIK-007].
         path: Where the file lies, for messages.
 
     Raises:
-        DataError: `data-invalid`.
+        DataError: `data-invalid` [PIK-009].
     """
-    if path.endswith(".ndjson") or _is_ndjson(data):
+    if path.endswith(".ndjson") or _is_ndjson(data):  # [PIK-004]
         return _parse_ndjson(data, row, path)
     try:
-        return CopickPicksFile.model_validate_json(data)
+        return CopickPicksFile.model_validate_json(data)  # [PIK-001] [PIK-002]
     except ValueError as error:
         raise DataError("data-invalid", f"not a picks file of copick: {error}", path=path) from error
 
@@ -160,14 +160,14 @@ def _is_ndjson(data: bytes) -> bool:
         return False
     try:
         point = json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(point, dict) and "location" in point
 
 
 def _parse_ndjson(data: bytes, row: PicksRow, path: str) -> CopickPicksFile:
-    size = row.voxel_size or size_in_url(row.url or path)
-    if size is None:
+    size = row.voxel_size or size_in_url(row.url or path)  # [PIK-006]
+    if size is None:  # [PIK-007]
         raise DataError(
             "data-invalid",
             f"the points are in voxels, but picks.csv has no voxel_size for {row.key} and its URL no VoxelSpacing",
@@ -181,17 +181,17 @@ def _parse_ndjson(data: bytes, row: PicksRow, path: str) -> CopickPicksFile:
             continue
         try:
             point = json.loads(line)
-            location = CopickLocation(**{axis: point["location"][axis] * size for axis in "xyz"})
+            location = CopickLocation(**{axis: point["location"][axis] * size for axis in "xyz"})  # [PIK-005]
             fields: dict[str, Any] = {}
             if point.get("xyz_rotation_matrix") is not None:
                 trust_orientation = True
-                fields["transformation_"] = [[*axis, 0.0] for axis in point["xyz_rotation_matrix"]] + [
+                fields["transformation_"] = [[*axis, 0.0] for axis in point["xyz_rotation_matrix"]] + [  # [PIK-008]
                     [0.0, 0.0, 0.0, 1.0]
                 ]
             if point.get("instance_id") is not None:
                 fields["instance_id"] = point["instance_id"]
             points.append(CopickPoint(location=location, **fields))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(
                 "data-invalid", f"not a point of the portal's NDJSON: {error!r}", path=path, line=number
             ) from error

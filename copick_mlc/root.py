@@ -1,4 +1,4 @@
-"""`CopickRootMLC`: a project, opened through its Croissant manifest."""
+"""`CopickRootMLC`: a project, opened through its Croissant manifest. Rules: SPEC.md, Runs [RUN] and Objects [OBJ]."""
 
 from __future__ import annotations
 
@@ -81,19 +81,20 @@ class CopickRootMLC(CopickRoot):
                 setattr(self._given, name, getattr(self.config, name))
 
     def _take_over(self) -> None:
-        """Complete the configuration from the manifest and say where writes go."""
+        """Complete the configuration from the manifest and say where writes go; all or nothing."""
         manifest, given = self.index.config, self._given
+        target = self._open_target()
+        self._merge_objects()
         for name in _MERGED:
             explicit = getattr(given, name) if name in given.model_fields_set else None
-            if explicit is None and manifest.get(name) is not None:
+            if explicit is None and manifest.get(name) is not None:  # [MAN-016]
                 setattr(self.config, name, manifest[name])
         self._completed = {name: getattr(self.config, name) for name in _MERGED}
-        self._merge_objects()
-        self.target = self._open_target()
-        self.fs_overlay: AbstractFileSystem = self.target.fs
+        self.target = target
+        self.fs_overlay: AbstractFileSystem = target.fs
 
     def _merge_objects(self) -> None:
-        """Have the given pickable objects, and those of the manifest with other names."""
+        """Have the given pickable objects, and those of the manifest with other names [MAN-017]."""
         known = {definition.name for definition in self._given.pickable_objects}
         try:
             published = [PickableObject(**item) for item in self.index.config.get("pickable_objects") or []]
@@ -145,7 +146,7 @@ class CopickRootMLC(CopickRoot):
         return not root or _urls.normalise(root) == self.index.base_url
 
     def check_manifest(self) -> None:
-        """Raise ReadOnlyError unless the manifest can be written, which it cannot in Mode B."""
+        """Raise ReadOnlyError unless the manifest can be written, which it cannot in Mode B [OVL-001] [OVL-006]."""
         if not self.target.indexed:
             raise ReadOnlyError(
                 "read-only",
@@ -158,21 +159,22 @@ class CopickRootMLC(CopickRoot):
         """Whether the run or voxel spacing of `row` exists; with `create`, make it if it does not.
 
         Raises:
-            UsageError: `name-invalid`, for a new name that is not one path segment.
-            ReadOnlyError: `read-only`.
+            UsageError: `name-invalid`, for a new name that is not one path segment [RUN-003].
+            ReadOnlyError: `read-only` [BAT-018].
         """
         if self.index.find(row) is not None:
             return True
         fs, path = self.target.place(row)
-        if not self.target.indexed and fs.exists(path):
+        if not self.target.indexed and not self.target.hides(row) and fs.isdir(path):  # [OVL-008] [OVL-010]
             return True
         if create:
             self.target.claim(row)
             if not self.target.indexed:
                 _make_overlay_directory(fs, path)
             elif _storage.is_local(fs):
-                fs.makedirs(path, exist_ok=True)
-            self.target.record(row)
+                with _storage.writing(path):
+                    fs.makedirs(path, exist_ok=True)
+            self.target.record(row)  # [RUN-004]
         return create
 
     # --- runs --------------------------------------------------------------------------------------------
@@ -187,19 +189,19 @@ class CopickRootMLC(CopickRoot):
         return run
 
     def query(self) -> list[CopickRunMLC]:
-        """The runs, sorted by name: those of the manifest and, in Mode B, of the overlay.
+        """The runs, sorted by name: those of the manifest [RUN-001] and, in Mode B, of the overlay [OVL-010].
 
         `config.runs`, where given, selects among them.
         """
-        names = set(self.index.groups("runs"))
+        names = set(self.index.groups("runs"))  # [RUN-001]
         if not self.target.indexed:
-            names.update(_layout.runs(*self.overlay))
+            names.update(_layout.runs(*self.overlay))  # [OVL-010]
         if self._selected is not None:
             names.intersection_update(self._selected)
         return [self._run(name) for name in sorted(names)]
 
     def get_run(self, name: str, **kwargs: Any) -> CopickRunMLC | None:
-        """The run of that name, or None."""
+        """The run of that name, or None [RUN-002]."""
         if self._selected is not None and name not in self._selected:
             return None
         if self.index.has("runs", name):
@@ -211,12 +213,12 @@ class CopickRootMLC(CopickRoot):
         return self._run(name) if exists else None
 
     def new_run(self, name: str, exist_ok: bool = False, **kwargs: Any) -> CopickRunMLC:
-        """Make a run.
+        """Make a run [RUN-004].
 
         Raises:
-            UsageError: `exists`, where there is one of that name, unless `exist_ok`; `name-invalid`, for a name that
-                is not one path segment.
-            ReadOnlyError: `read-only`.
+            UsageError: `exists`, where there is one of that name, unless `exist_ok` [RUN-005]; `name-invalid`, for a
+                name that is not one path segment [RUN-003], or that an overlay would hide [OVL-009].
+            ReadOnlyError: `read-only` [BAT-018].
         """
         known = self.get_run(name)
         if known is not None:
@@ -232,10 +234,10 @@ class CopickRootMLC(CopickRoot):
         return run
 
     def delete_run(self, name: str) -> None:
-        """Delete the run of that name, if there is one, and everything in it, in one commit.
+        """Delete the run of that name, if there is one, and everything in it, in one commit [RUN-006].
 
         Raises:
-            ReadOnlyError: `read-only`; also where the run is published.
+            ReadOnlyError: `read-only`; also where the run is published [OVL-006].
         """
         run = self.get_run(name)
         if run is not None:
@@ -259,16 +261,16 @@ class CopickRootMLC(CopickRoot):
             published -= {row.name for row in _layout.objects(*self.overlay)}
         self._objects = [
             CopickObjectMLC(self, definition, read_only=definition.name in published)
-            for definition in self.config.pickable_objects
+            for definition in self.config.pickable_objects  # [OBJ-001]
         ]
 
     def new_object(self, name: str, *args: Any, **kwargs: Any) -> CopickObjectMLC:
-        """Define a pickable object, or with `exist_ok` change one; in Mode A also in the manifest.
+        """Define a pickable object, or with `exist_ok` change one; in Mode A also in the manifest [MAN-018].
 
         Takes the arguments of copick's `new_object`.
 
         Raises:
-            UsageError: `refused`, for a definition copick does not allow, or a name that is taken.
+            UsageError: `refused`, for a definition copick does not allow, or a name that is taken [OBJ-006].
             ReadOnlyError: `read-only`, in Mode A.
         """
         if self.target.indexed:
@@ -285,7 +287,7 @@ class CopickRootMLC(CopickRoot):
         return made
 
     def _keep_definition(self, new: PickableObject) -> None:
-        """Have a definition outlast a refresh, where the given ones win, and in Mode B no manifest keeps it."""
+        """Have a definition outlast a refresh, where given ones win, and in Mode B no manifest keeps it [OVL-014]."""
         given = {definition.name: definition for definition in self._given.pickable_objects}
         if new.name in given or not self.target.indexed:
             self._given.pickable_objects = list({**given, new.name: new}.values())
@@ -294,9 +296,9 @@ class CopickRootMLC(CopickRoot):
 
     @contextmanager
     def batch(self) -> Iterator[CopickRootMLC]:
-        """Defer the commit of changes to the end of the block; blocks nest, and the outermost commits.
+        """Defer the commit of changes to the end of the block; blocks nest, and the outermost commits [BAT-002].
 
-        If the block raises, what was done in it until then is committed, and the exception goes on.
+        If the block raises, what was done in it until then is committed [BAT-003], and the exception goes on.
 
         Raises:
             StorageError: `storage-failed`. The rows of the block are then dropped from memory too.
@@ -318,15 +320,15 @@ class CopickRootMLC(CopickRoot):
         self.index.commit()
 
     def refresh(self) -> None:
-        """Commit what is pending, read the project anew, and forget all that was listed.
+        """Commit what is pending, read the project anew [BAT-014], and forget all that was listed.
 
         Raises:
-            MissingError, DataError, StorageError: the old state then stands.
+            MissingError, DataError, StorageError: the old state then stands [BAT-015].
         """
         self._keep_changes()
         self.index.commit()
-        self.index.reload()
-        self._take_over()
+        with self.index.reloaded():
+            self._take_over()
         self._invalidate_all_caches()
 
     def _invalidate_all_caches(self) -> None:
@@ -356,26 +358,26 @@ class CopickRootMLC(CopickRoot):
         return [run for run in runs if run is not None]
 
     def set_splits(self, mapping: Mapping[str, Iterable[str]], *, clear_existing: bool = False) -> None:
-        """Assign runs to splits, in one commit, all or none.
+        """Assign runs to splits, in one commit, all or none [RUN-010].
 
         Args:
             mapping: Run names by split; a str is one name.
-            clear_existing: Whether runs that are not mentioned lose their split.
+            clear_existing: Whether runs that are not mentioned lose their split [RUN-012].
 
         Raises:
-            UnknownRunError: `run-unknown`.
-            UsageError: `option-invalid`, for an empty split name or a run in two splits.
-            ReadOnlyError: `read-only`, always in Mode B.
+            UnknownRunError: `run-unknown` [RUN-009].
+            UsageError: `option-invalid`, for an empty split name or a run in two splits [RUN-011].
+            ReadOnlyError: `read-only`, always in Mode B [OVL-006].
         """
         self.check_manifest()
         self.index.set_splits(mapping, clear_existing=clear_existing)
 
     def clear_splits(self, runs: Iterable[str] | None = None) -> None:
-        """Take runs, or all runs, out of their splits, in one commit, all or none.
+        """Take runs, or all runs, out of their splits, in one commit, all or none [RUN-010].
 
         Raises:
-            UnknownRunError: `run-unknown`.
-            ReadOnlyError: `read-only`, always in Mode B.
+            UnknownRunError: `run-unknown` [RUN-009].
+            ReadOnlyError: `read-only`, always in Mode B [OVL-006].
         """
         self.check_manifest()
         names = [runs] if isinstance(runs, str) else runs
@@ -407,14 +409,14 @@ def read_json(path: str) -> dict[str, Any]:
     """The JSON object in a configuration file.
 
     Raises:
-        MissingError, DataError: `config-invalid`.
+        MissingError, DataError: `config-invalid` [EXP-030].
     """
     try:
         with open(path, encoding="utf-8") as file:
             values = json.load(file)
     except FileNotFoundError as error:
         raise MissingError("config-invalid", "there is no such configuration file", path=path) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError("config-invalid", f"not a JSON file: {error}", path=path) from error
     if not isinstance(values, dict):
         raise DataError("config-invalid", f"a JSON object was expected, not {type(values).__name__}", path=path)

@@ -1,4 +1,4 @@
-"""`CopickRunMLC`: one run and everything in it."""
+"""`CopickRunMLC`: one run and everything in it. Rules: SPEC.md, Runs [RUN] and the sections after it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from copick_mlc import _layout
 from copick_mlc._artifact import shadowed
 from copick_mlc._entity import LazyMeta, Located, no_ghost
 from copick_mlc._tables import TABLES, size_form
-from copick_mlc.errors import ReadOnlyError
+from copick_mlc.errors import ReadOnlyError, UsageError
 from copick_mlc.index import (
     InstanceSegmentationRow,
     MeshRow,
@@ -73,16 +73,16 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
         """Whether this run exists; with `create`, make it if it does not.
 
         Raises:
-            UsageError: `name-invalid`, for a new name that is not one path segment.
+            UsageError: `name-invalid`, for a new name that is not one path segment [RUN-003].
             ReadOnlyError: `read-only`.
         """
         return self.root.ensure(self.identity, create)
 
     def delete(self) -> None:
-        """Delete the run and everything in it, in one commit.
+        """Delete the run and everything in it, in one commit [RUN-006].
 
         Raises:
-            ReadOnlyError: `read-only`; also where the run is published.
+            ReadOnlyError: `read-only`; also where the run is published [OVL-006].
         """
         target, index = self.root.target, self.root.index
         target.check()
@@ -93,8 +93,8 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
         rows: list[Row] = []
         if target.indexed:
             tables = [table for table in TABLES.values() if table.name != "objects"]
-            rows = [row for table in tables for row in index.rows(table.name, self.name)]
-        target.delete(rows, self.identity)
+            rows = [row for table in tables for row in index.rows(table.name, self.name)]  # [RUN-006]
+        target.delete(rows, self.identity)  # [RUN-007]
         self._invalidate_caches()
         self.root.forget_run(self)
 
@@ -102,10 +102,10 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
 
     @property
     def split(self) -> str | None:
-        """The machine-learning split this run is assigned to. Setting it commits; None clears it.
+        """The machine-learning split this run is assigned to [RUN-008]. Setting it commits; None clears it [RUN-013].
 
         Raises:
-            ReadOnlyError: `read-only`, on setting in Mode B.
+            ReadOnlyError: `read-only`, on setting in Mode B [OVL-006].
         """
         return self.root.index.get_split(self.name)
 
@@ -120,7 +120,7 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
         return CopickVoxelSpacingMLC, CopickVoxelSpacingMeta
 
     def query_voxelspacings(self) -> list[CopickVoxelSpacingMLC]:
-        """The voxel spacings, published and of the overlay, each `%.3f` form once."""
+        """The voxel spacings, published [VOX-001] and of the overlay [OVL-010], each `%.3f` form once."""
         sizes = {row.key: row.voxel_size for row in self.root.index.rows_of(VoxelSpacingRow, self.name)}
         if not self.root.target.indexed:
             for row in _layout.voxel_spacings(*self.root.overlay, self.name):
@@ -128,20 +128,24 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
         return [CopickVoxelSpacingMLC(self, CopickVoxelSpacingMeta(voxel_size=size)) for size in sizes.values()]
 
     def get_voxel_spacing(self, voxel_size: float, **kwargs: Any) -> CopickVoxelSpacingMLC | None:
-        """The voxel spacing whose `%.3f` form is that of `voxel_size` (Å), or None."""
+        """The voxel spacing whose `%.3f` form is that of `voxel_size` (Å), or None [VOX-002]."""
         form = size_form(float(voxel_size))
         return next((spacing for spacing in self.voxel_spacings if size_form(spacing.voxel_size) == form), None)
 
     def new_voxel_spacing(self, voxel_size: float, exist_ok: bool = False, **kwargs: Any) -> CopickVoxelSpacingMLC:
-        """Make a voxel spacing, in Å, rounded to three decimals.
+        """Make a voxel spacing, in Å, rounded to three decimals [VOX-004].
 
         Raises:
-            UsageError: `refused`, where there is one already, unless `exist_ok`.
+            UsageError: `refused`, where there is one already, unless `exist_ok` [VOX-003]; for a size that is not
+                positive [VOX-007].
             ReadOnlyError: `read-only`.
         """
         known = self.get_voxel_spacing(voxel_size)
+        size = known.voxel_size if known else _rounded(voxel_size)
+        if size <= 0:
+            raise UsageError("refused", f"{voxel_size} is no voxel size; expected at least 0.001 Å")
         with no_ghost(self.voxel_spacings):
-            return super().new_voxel_spacing(known.voxel_size if known else _rounded(voxel_size), exist_ok, **kwargs)
+            return super().new_voxel_spacing(size, exist_ok, **kwargs)
 
     def delete_voxel_spacings(self, voxel_size: float | None = None) -> None:
         """Delete the voxel spacing of that size, or all, with all in them, in one commit.
@@ -173,7 +177,7 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
         return [CopickPicksMLC(self, identity=row) for row in _layout.picks(*self.root.overlay, self.name)]
 
     def query_picks(self) -> list[CopickPicksMLC]:
-        """The published picks and those of the overlay, each key once."""
+        """The published picks and those of the overlay, each key once [OVL-003]."""
         return shadowed(self._query_static_picks(), self._query_overlay_picks())
 
     def new_picks(
@@ -182,7 +186,7 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
         """Make a set of picks, empty, and store it.
 
         Raises:
-            UsageError: `refused`, where one has that key, unless `exist_ok`; for an unknown object or no user.
+            UsageError: `refused`, where one has its key, unless `exist_ok`; for an unknown object or no user [PIK-016].
             ReadOnlyError: `read-only`.
         """
         with no_ghost(self.picks):
@@ -216,7 +220,7 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
         return [CopickMeshMLC(self, identity=row) for row in _layout.meshes(*self.root.overlay, self.name)]
 
     def query_meshes(self) -> list[CopickMeshMLC]:
-        """The published meshes and those of the overlay, each key once."""
+        """The published meshes and those of the overlay, each key once [OVL-003]."""
         return shadowed(self._query_static_meshes(), self._query_overlay_meshes())
 
     def new_mesh(
@@ -230,7 +234,7 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
         """Make a mesh, empty, and store it.
 
         Raises:
-            UsageError: `refused`, where one has that key, unless `exist_ok`; for an unknown object or no user.
+            UsageError: `refused`, where one has its key, unless `exist_ok`; for an unknown object or no user [MSH-004].
             ReadOnlyError: `read-only`.
         """
         with no_ghost(self.meshes):
@@ -254,7 +258,7 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
     def _published_segmentations(self, read_only: bool) -> list[CopickSegmentationMLC]:
         return [
             CopickSegmentationMLC(self, read_only=read_only, identity=row)
-            for kind in _SEGMENTATION_KINDS
+            for kind in _SEGMENTATION_KINDS  # [SEG-001]
             for row in self.root.index.rows_of(kind, self.name)
         ]
 
@@ -272,7 +276,7 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
         return [CopickSegmentationMLC(self, identity=row) for row in rows]
 
     def query_segmentations(self) -> list[CopickSegmentationMLC]:
-        """The published segmentations and those of the overlay, each key once."""
+        """The published segmentations and those of the overlay, each key once [OVL-003]."""
         return shadowed(self._query_static_segmentations(), self._query_overlay_segmentations())
 
     def get_segmentations(
@@ -287,7 +291,7 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
         is_panoptic: bool | None = False,
         **kwargs: Any,
     ) -> list[CopickSegmentationMLC]:
-        """The segmentations that match; voxel sizes (Å) by their `%.3f` forms, as everywhere.
+        """The segmentations that match; voxel sizes (Å) by their `%.3f` forms, as everywhere [VOX-002].
 
         Without a type: binary and multilabel ones. Give `is_instance=None, is_panoptic=None` for all.
         """
@@ -313,10 +317,10 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
         is_panoptic: bool = False,
         **kwargs: Any,
     ) -> CopickSegmentationMLC:
-        """Make a segmentation, an empty zarr store; the voxel size in Å is rounded to three decimals.
+        """Make a segmentation, an empty zarr store [SEG-004]; the voxel size in Å is rounded to three decimals.
 
         Raises:
-            UsageError: `refused`, where one has that key, unless `exist_ok`; for an unknown object or no user.
+            UsageError: `refused`, where one has its key, unless `exist_ok`; for an unknown object or no user [SEG-005].
             ReadOnlyError: `read-only`.
         """
         with no_ghost(self.segmentations):
@@ -402,4 +406,4 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
 
 
 def _rounded(voxel_size: float) -> float:
-    return float(size_form(float(voxel_size)))
+    return float(size_form(float(voxel_size)))  # [VOX-004]

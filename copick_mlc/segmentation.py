@@ -1,4 +1,7 @@
-"""`CopickSegmentationMLC`: a binary, multilabel, instance or panoptic segmentation of one run."""
+"""`CopickSegmentationMLC`: a binary, multilabel, instance or panoptic segmentation of one run.
+
+Rules: SPEC.md, Segmentations [SEG].
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ AnySegmentationRow = SegmentationRow | InstanceSegmentationRow | PanopticSegment
 
 
 class CopickSegmentationMLC(Annotation, Volume, CopickSegmentationOverlay):
-    """A segmentation, an OME-Zarr store with one row.
+    """A segmentation, an OME-Zarr store with one row; the two go together [SEG-006].
 
-    The row is in `instance_segmentations` or `panoptic_segmentations` for these types, else in `segmentations`.
+    The row is in `instance_segmentations` or `panoptic_segmentations` for these types, else `segmentations` [SEG-001].
     """
 
     run: CopickRunMLC
@@ -117,7 +120,7 @@ class CopickSegmentationMLC(Annotation, Volume, CopickSegmentationOverlay):
 
 def _identity(run: str, meta: CopickSegmentationMeta) -> AnySegmentationRow:
     names = (run, meta.voxel_size, meta.user_id, meta.session_id, meta.name)
-    if meta.is_instance:
+    if meta.is_instance:  # [SEG-004]
         return InstanceSegmentationRow(*names)
     if meta.is_panoptic:
         return PanopticSegmentationRow(*names)

@@ -1,4 +1,4 @@
-"""`CopickTomogramMLC`: a tomogram and its feature maps."""
+"""`CopickTomogramMLC`: a tomogram and its feature maps. Rules: SPEC.md, Tomograms [TOM] and Features [FEA]."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from copick.models import CopickFeaturesMeta, CopickTomogramMeta
 
 from copick_mlc import _layout
 from copick_mlc._artifact import Volume, shadowed
-from copick_mlc._entity import LazyMeta, forget, no_ghost
+from copick_mlc._entity import LazyMeta, no_ghost
 from copick_mlc.features import CopickFeaturesMLC
 from copick_mlc.index import FeaturesRow, TomogramRow
 
@@ -52,6 +52,10 @@ class CopickTomogramMLC(LazyMeta, Volume, CopickTomogramOverlay):
         return self.identity.tomo_type
 
     @property
+    def _parent(self) -> CopickVoxelSpacingMLC:
+        return self.voxel_spacing
+
+    @property
     def _listed_in(self) -> list[Any] | None:
         return self.voxel_spacing._tomograms
 
@@ -65,7 +69,7 @@ class CopickTomogramMLC(LazyMeta, Volume, CopickTomogramOverlay):
         return [
             CopickFeaturesMLC(self, read_only=read_only, identity=row)
             for row in self._project.index.rows_of(FeaturesRow, self.identity.run)
-            if row.key[:3] == key
+            if row.key[:3] == key  # [FEA-001]
         ]
 
     def _query_static_features(self) -> list[CopickFeaturesMLC]:
@@ -78,14 +82,14 @@ class CopickTomogramMLC(LazyMeta, Volume, CopickTomogramOverlay):
         return [CopickFeaturesMLC(self, identity=row) for row in rows]
 
     def query_features(self) -> list[CopickFeaturesMLC]:
-        """The published feature maps and those of the overlay, each key once."""
+        """The published feature maps and those of the overlay, each key once [OVL-003]."""
         return shadowed(self._query_static_features(), self._query_overlay_features())
 
     def new_features(self, feature_type: str, exist_ok: bool = False, **kwargs: Any) -> CopickFeaturesMLC:
-        """Make a feature map of this tomogram, an empty zarr store.
+        """Make a feature map of this tomogram, an empty zarr store [FEA-003].
 
         Raises:
-            UsageError: `refused`, where there is one of that type, unless `exist_ok`.
+            UsageError: `refused`, where there is one of that type, unless `exist_ok` [FEA-004].
             ReadOnlyError: `read-only`.
         """
         with no_ghost(self.features):
@@ -104,7 +108,7 @@ class CopickTomogramMLC(LazyMeta, Volume, CopickTomogramOverlay):
     # --- data --------------------------------------------------------------------------------------------
 
     def from_numpy(self, data: np.ndarray, levels: int = 3, dtype: Any = np.float32) -> None:
-        """Write the tomogram as a multiscale OME-Zarr volume.
+        """Write the tomogram as a multiscale OME-Zarr volume [TOM-005].
 
         Args:
             data: Array of shape (Z, Y, X).
@@ -134,14 +138,18 @@ class CopickTomogramMLC(LazyMeta, Volume, CopickTomogramOverlay):
             super().set_region(data, zarr_group, x, y, z)
 
     def delete(self) -> None:
-        """Delete the tomogram and its feature maps, in one commit.
+        """Delete the tomogram and its feature maps, in one commit [TOM-006].
+
+        In an overlay, feature maps that are published stay with the published tomogram, which is seen again [OVL-007].
 
         Raises:
-            ReadOnlyError: `read-only`; also where one of the feature maps is published.
+            ReadOnlyError: `read-only`; also where a feature map is published and the tomogram is not.
         """
         self._check_mutable()
-        for features in self.features:
+        is_published = not self._project.target.indexed and self._project.index.find(self.identity) is not None
+        going = [features for features in self.features if not (is_published and features.read_only)]
+        for features in going:
             features._check_mutable()
-        self._project.target.delete([self.identity, *(features.identity for features in self.features)])
+        self._project.target.delete([self.identity, *(features.identity for features in going)])
         self._features: list[CopickFeaturesMLC] | None = []
-        forget(self._listed_in, self)
+        self._leave_list()

@@ -1,4 +1,4 @@
-"""`CopickVoxelSpacingMLC`: the tomograms of one voxel size."""
+"""`CopickVoxelSpacingMLC`: the tomograms of one voxel size. Rules: SPEC.md, Voxel spacings [VOX]."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class CopickVoxelSpacingMLC(Located, CopickVoxelSpacingOverlay):
-    """A voxel spacing, one row in `voxel_spacings`. Two are the same when their `%.3f` forms are."""
+    """A voxel spacing, one row in `voxel_spacings`. Two are the same when their `%.3f` forms are [VOX-002]."""
 
     run: CopickRunMLC
     identity: VoxelSpacingRow
@@ -47,7 +47,7 @@ class CopickVoxelSpacingMLC(Located, CopickVoxelSpacingOverlay):
         return [
             CopickTomogramMLC(self, read_only=read_only, identity=row)
             for row in self._project.index.rows_of(TomogramRow, self.run.name)
-            if row.key[:2] == key
+            if row.key[:2] == key  # [TOM-001]
         ]
 
     def _query_static_tomograms(self) -> list[CopickTomogramMLC]:
@@ -60,7 +60,7 @@ class CopickVoxelSpacingMLC(Located, CopickVoxelSpacingOverlay):
         return [CopickTomogramMLC(self, identity=row) for row in rows]
 
     def query_tomograms(self) -> list[CopickTomogramMLC]:
-        """The published tomograms and those of the overlay, each key once."""
+        """The published tomograms and those of the overlay, each key once [OVL-003]."""
         return shadowed(self._query_static_tomograms(), self._query_overlay_tomograms())
 
     def get_tomograms(self, tomo_type: str | None = None, **kwargs: Any) -> list[CopickTomogramMLC]:
@@ -70,17 +70,17 @@ class CopickVoxelSpacingMLC(Located, CopickVoxelSpacingOverlay):
         return super().get_tomograms(tomo_type, **kwargs)
 
     def new_tomogram(self, tomo_type: str, exist_ok: bool = False, **kwargs: Any) -> CopickTomogramMLC:
-        """Make a tomogram, an empty zarr store.
+        """Make a tomogram, an empty zarr store [TOM-003].
 
         Raises:
-            UsageError: `refused`, where there is one of that type, unless `exist_ok`.
+            UsageError: `refused`, where there is one of that type, unless `exist_ok` [TOM-004].
             ReadOnlyError: `read-only`.
         """
         with no_ghost(self.tomograms):
             return super().new_tomogram(tomo_type, exist_ok, **kwargs)
 
     def delete_tomograms(self, tomo_type: str | None = None) -> None:
-        """Delete the tomograms of a type, or all, with their feature maps, in one commit.
+        """Delete the tomograms of a type, or all, with their feature maps, in one commit [TOM-006].
 
         Raises:
             ReadOnlyError: `read-only`.
@@ -100,10 +100,10 @@ class CopickVoxelSpacingMLC(Located, CopickVoxelSpacingOverlay):
         return self._project.ensure(self.identity, create)
 
     def delete(self) -> None:
-        """Delete the voxel spacing, its tomograms and their feature maps, in one commit.
+        """Delete the voxel spacing, its tomograms and their feature maps, in one commit [VOX-005].
 
         Raises:
-            ReadOnlyError: `read-only`; also where it, or something in it, is published.
+            ReadOnlyError: `read-only`; also where it, or something in it, is published [OVL-006].
         """
         project, key = self._project, self.identity.key
         project.target.check()
@@ -113,8 +113,8 @@ class CopickVoxelSpacingMLC(Located, CopickVoxelSpacingOverlay):
             )
         rows: list[Row] = [self.identity]
         if project.target.indexed:
-            for kind in (TomogramRow, FeaturesRow):
+            for kind in (TomogramRow, FeaturesRow):  # [VOX-005]
                 rows += [row for row in project.index.rows_of(kind, self.run.name) if row.key[:2] == key]
-        project.target.delete(rows, self.identity)
+        project.target.delete(rows, self.identity)  # [VOX-006]
         self._tomograms: list[CopickTomogramMLC] | None = []
         forget(self.run._voxel_spacings, self)
