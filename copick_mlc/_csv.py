@@ -210,7 +210,9 @@ class TableFile:
                     last = None
                     continue
                 cells = self._cells(record, position)
-                first = (cells[group_column] if group_column < len(cells) else "").encode()
+                if group_column >= len(cells):
+                    raise self._wrong_count(cells, record, position)
+                first = cells[group_column].encode()
             if first == last:
                 span[-1] = (span[-1][0], end)
             else:
@@ -233,15 +235,15 @@ class TableFile:
             raise self._error("table-syntax", f"{error}: {_excerpt(record)}", position) from error
         return rows[0] if rows else []
 
+    def _wrong_count(self, cells: list[str], record: bytes, position: int) -> DataError:
+        count = f"{len(cells)} cells where the header has {len(self.header)}"
+        return self._error("table-syntax", f"{count}: {_excerpt(record)}", position)  # [CSV-014]
+
     def _parse(self, record: bytes, position: int) -> Row:
         # Most records have no quotes; then commas are all there is to them.
         cells = self._cells(record, position) if b'"' in record else record.decode().rstrip("\r\n").split(",")
-        if len(cells) != len(self.header):  # [CSV-014]
-            raise self._error(
-                "table-syntax",
-                f"{len(cells)} cells where the header has {len(self.header)}: {_excerpt(record)}",
-                position,
-            )
+        if len(cells) != len(self.header):
+            raise self._wrong_count(cells, record, position)
         values: list[Any] = [cell or None for cell in cells]  # [CSV-005]
         if self._order is not None:
             values = [values[index] if index is not None else None for index in self._order]  # [CSV-009]

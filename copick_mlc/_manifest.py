@@ -135,7 +135,7 @@ class Manifest:
             entries = [entries]  # [MAN-005]
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise self._invalid(f"{key} is not a list of objects")  # [MAN-006]
-        return {entry["@id"]: entry for entry in entries if isinstance(entry.get("@id"), str)}
+        return {entry["@id"]: entry for entry in entries if isinstance(entry.get("@id"), str)}  # [MAN-032]
 
     def _invalid(self, message: str) -> DataError:
         return DataError("manifest-invalid", message, path=self.path)

@@ -101,11 +101,14 @@ class Target:
 
         Raises:
             ReadOnlyError, UsageError: as `check` and `place`.
+            ExistsError: `exists`, where a CSV that nobody read would be replaced.
             StorageError: `storage-failed`.
         """
         self.check()
         fs, path = self.place(row)
-        if not self.indexed and self.hides(row):  # [OVL-009]
+        if self.indexed:
+            self.index.check_unread(row.table)  # before there is data without a row
+        elif self.hides(row):  # [OVL-009]
             raise UsageError(
                 "name-invalid", f"{row.key}: a name that begins with a dot is hidden; an overlay does not list it"
             )

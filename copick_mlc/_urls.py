@@ -78,6 +78,14 @@ def join(base: str, relative: str) -> str:
     return _edit(base, relative)
 
 
+def located(location: str, directory: str) -> str:
+    """The absolute URL of a location that may be relative to the directory with that URL."""
+    if is_absolute(location) or location.startswith("~"):
+        return normalise(location)
+    joined = join(directory, location)
+    return normalise(joined) if is_local(directory) else joined.rstrip("/")
+
+
 def absolute(base: str, cell: str) -> str:
     """The absolute URL of a URL cell.
 

@@ -1,6 +1,6 @@
 """How zarr stores are opened: nested chunks, and an I/O error is an error, not a block of zeros.
 
-Rules: SPEC.md, Layout [LAY].
+Chunks are decoded by zarr and numcodecs [LAY-010] [LAY-011]. Rules: SPEC.md, Layout [LAY].
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def open_store(fs: AbstractFileSystem, path: str, *, writable: bool) -> FSStore:
         fs=fs,
         mode="w" if writable else "r",
         dimension_separator="/",  # [LAY-005]
-        # zarr takes any of these exceptions for an absent chunk, and an absent chunk for zeros.
+        # zarr takes any of these exceptions for an absent chunk, and an absent chunk for the fill value [LAY-009].
         exceptions=(KeyError, FileNotFoundError),  # [LAY-007]
         missing_exceptions=(FileNotFoundError,),  # those that fsspec makes a KeyError of
     )

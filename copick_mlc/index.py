@@ -159,8 +159,13 @@ class CroissantIndex:
 
     def _take(self, raw: bytes, manifest: Manifest) -> None:
         self._raw, self._manifest = raw, manifest
-        declared = self._override or manifest.base_url  # [URL-004] [URL-005]
-        self.base_url = _urls.normalise(declared) if declared else _urls.parent(_urls.parent(self.url))  # [URL-006]
+        directory = _urls.parent(self.url)
+        if self._override is not None:  # [URL-004]
+            self.base_url = self._override
+        elif manifest.base_url:  # [URL-005] [URL-011]
+            self.base_url = _urls.located(manifest.base_url, directory)
+        else:
+            self.base_url = _urls.parent(directory)  # [URL-006]
         self._base: tuple[AbstractFileSystem, str] | None = None
 
     def put_object(self, definition: Mapping[str, Any]) -> None:
@@ -396,6 +401,21 @@ class CroissantIndex:
         """Why the manifest cannot be written, or None where nothing speaks against it."""
         return _storage.write_reason(self._fs, self._directory)
 
+    def check_unread(self, table: Table) -> None:
+        """Refuse to replace a CSV that nobody has read, because the manifest does not declare it.
+
+        Raises:
+            ExistsError: `exists` [CSV-032].
+        """
+        path = self._file_path(table)
+        if not self._manifest.declares(table) and self._fs.exists(path):
+            raise ExistsError(
+                "exists",
+                f"the manifest does not declare this file, so {table.name} was taken to be empty; move it away, or "
+                "declare it, before rows are written",
+                path=path,
+            )
+
     def commit(self) -> None:
         """Write the pending changes: the CSVs they are in, then metadata.json.
 
@@ -544,7 +564,7 @@ class CroissantIndex:
             signature = _storage.signature(self._fs, self._file_path(TABLES[name]))
             if self._is_stale(state) or signature != state.signature:
                 self._rebase(name)  # [BAT-013]
-            self._check_unread(TABLES[name])
+            self.check_unread(TABLES[name])
         files = {name: state.render() for name, state in self._states.items() if state.changes}  # [BAT-009]
         contents = {self._file_path(TABLES[name]): file.data for name, file in files.items()}
         checksums = {
@@ -566,17 +586,6 @@ class CroissantIndex:
         for name, file in files.items():
             signature = _storage.signature(self._fs, self._file_path(TABLES[name]))
             self._states[name].committed(file, checksums[name], signature)
-
-    def _check_unread(self, table: Table) -> None:
-        """Refuse to replace a CSV that nobody has read, because the manifest does not declare it [CSV-032]."""
-        path = self._file_path(table)
-        if not self._manifest.declares(table) and self._fs.exists(path):
-            raise ExistsError(
-                "exists",
-                f"the manifest does not declare this file, so {table.name} was taken to be empty; move it away, or "
-                "declare it, before rows are written",
-                path=path,
-            )
 
     def _split_names(self) -> list[str]:
         return [row.split for row in self.rows_of(RunRow) if row.split]

@@ -81,6 +81,8 @@ class CopickPicksMLC(AnnotationFile, CopickPicksOverlay):
         file = parse_picks(self._read(), row or self.identity, self.path)
         for name, value in self._names().items():  # [PIK-003]
             setattr(file, name, value)
+        if file.voxel_spacing is None and row is not None:
+            file.voxel_spacing = row.voxel_size  # [PIK-019]
         if file.points is None:
             file.points = []
         self._loaded = True
