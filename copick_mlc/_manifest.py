@@ -197,7 +197,7 @@ def build(
     filled: Iterable[str],
     splits: Iterable[str],
 ) -> dict[str, Any]:
-    """A new document. What the format owns is made anew; all else of `template` stays [EXP-007].
+    """A new document. What the format owns is brought up to date; all else of `template` stays [EXP-007].
 
     Args:
         template: The document it replaces, or that of the source it comes from; may be empty.
@@ -217,20 +217,27 @@ def build(
     document |= {
         key: copy.deepcopy(value) for key, value in template.items() if key not in own and key not in properties
     }
-    files: list[Any] = []
-    for name, checksum in checksums.items():
-        _declare_file(files, TABLES[name], checksum, content_prefix)
-    document |= {"distribution": files, "recordSet": []}
-    document = patch(document, checksums=checksums, filled=filled, splits=splits)
-    owned = [SPLITS_ID]
-    for table in TABLES.values():
-        owned += [table.record_set_id, table.file_object_id]
     for key in ("distribution", "recordSet"):
-        entries = template.get(key, [])
-        for entry in entries if isinstance(entries, list) else [entries]:
-            if not (isinstance(entry, dict) and entry.get("@id") in owned):
-                document[key].append(copy.deepcopy(entry))
+        entries = copy.deepcopy(template.get(key, []))
+        document[key] = entries if isinstance(entries, list) else [entries]
+    for name, checksum in checksums.items():
+        file = _declare_file(document["distribution"], TABLES[name], checksum, content_prefix)
+        file["contentUrl"] = f"{content_prefix}{TABLES[name].file_name}"  # [EXP-025]
+    document = patch(document, checksums=checksums, filled=filled, splits=splits)
+    for table in TABLES.values():
+        entry = _entry(document["recordSet"], table.record_set_id)
+        if entry is not None:
+            _complete(entry, record_set(table, table.column_names))
     return document
+
+
+def _complete(entry: dict[str, Any], ours: Mapping[str, Any]) -> None:
+    """Add what a record set, or its fields, lack of the form in which we declare it."""
+    for field in ours["field"]:
+        known = _entry(entry["field"], field["@id"])
+        if known is not None:
+            known |= {key: value for key, value in field.items() if key not in known}
+    entry |= {key: value for key, value in ours.items() if key not in entry}
 
 
 def _entry(entries: list[Any], identifier: str) -> dict[str, Any] | None:
@@ -242,7 +249,7 @@ def _objects(value: object) -> list[dict[str, Any]]:
     return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
 
 
-def _declare_file(distribution: list[Any], table: Table, checksum: str, prefix: str) -> None:
+def _declare_file(distribution: list[Any], table: Table, checksum: str, prefix: str) -> dict[str, Any]:
     entry = _entry(distribution, table.file_object_id)
     if entry is None:
         entry = {
@@ -254,6 +261,7 @@ def _declare_file(distribution: list[Any], table: Table, checksum: str, prefix: 
         }
         distribution.append(entry)  # [MAN-022]
     entry["sha256"] = checksum  # [MAN-021]
+    return entry
 
 
 def _siblings_prefix(distribution: list[Any]) -> str:

@@ -16,7 +16,7 @@ from fsspec import AbstractFileSystem
 
 from copick_mlc import _layout, _storage, _urls
 from copick_mlc._tables import Row
-from copick_mlc.errors import DataError, ReadOnlyError, UsageError
+from copick_mlc.errors import CroissantError, DataError, ReadOnlyError, UsageError
 from copick_mlc.index import CroissantIndex
 
 
@@ -101,13 +101,12 @@ class Target:
 
         Raises:
             ReadOnlyError, UsageError: as `check` and `place`.
-            ExistsError: `exists`, where a CSV that nobody read would be replaced.
-            StorageError: `storage-failed`.
+            ExistsError, DataError, StorageError: as `CroissantIndex.prepare`.
         """
         self.check()
         fs, path = self.place(row)
         if self.indexed:
-            self.index.check_unread(row.table)  # before there is data without a row
+            self.index.prepare(row)
         elif self.hides(row):  # [OVL-009]
             raise UsageError(
                 "name-invalid", f"{row.key}: a name that begins with a dot is hidden; an overlay does not list it"
@@ -118,14 +117,20 @@ class Target:
         return fs, path
 
     def write_file(self, row: Row, data: bytes, **columns: Any) -> None:
-        """Keep a file, then its row with these columns [BAT-005].
+        """Keep a file, then its row with these columns [BAT-005]. A row that cannot be committed leaves no new file.
 
         Raises:
             ReadOnlyError, UsageError, StorageError: as `claim`.
         """
         fs, path = self.claim(row)
+        is_new = self.indexed and self.index.find(row) is None
         _storage.write(fs, [(path, data)])
-        self.record(row, **columns)
+        try:
+            self.record(row, **columns)
+        except CroissantError:
+            if is_new:
+                _storage.remove(fs, path)
+            raise
 
     def record(self, row: Row, **columns: Any) -> None:
         """Put the row of an artifact that was written. Columns that are not named keep their values [PIK-015]."""

@@ -5,16 +5,34 @@ Chunks are decoded by zarr and numcodecs [LAY-010] [LAY-011]. Rules: SPEC.md, La
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import zarr
 from fsspec import AbstractFileSystem
+from zarr.errors import MetadataError
 from zarr.storage import FSStore, contains_array, contains_group
 
 from copick_mlc._storage import failures
 from copick_mlc.errors import CroissantError, DataError, MissingError, StorageError
+
+# What zarr and its codecs raise for metadata or chunks that they cannot decode; they check little of what they read.
+_UNDECODABLE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    MetadataError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    gzip.BadGzipFile,  # an OSError, but none of the storage
+    lzma.LZMAError,
+    zlib.error,
+)
 
 
 class _Store(FSStore):
@@ -82,7 +100,7 @@ def decoding(path: str) -> Iterator[None]:
         raise
     except KeyError as error:
         raise MissingError("data-missing", f"there is no array {error} in this store", path=path) from error
+    except _UNDECODABLE as error:
+        raise DataError("data-invalid", f"cannot decode the array: {error}", path=path) from error
     except failures() as error:
         raise StorageError("storage-failed", f"cannot read the array: {error}", path=path) from error
-    except (ValueError, RuntimeError) as error:
-        raise DataError("data-invalid", f"cannot decode the array: {error}", path=path) from error

@@ -401,20 +401,19 @@ class CroissantIndex:
         """Why the manifest cannot be written, or None where nothing speaks against it."""
         return _storage.write_reason(self._fs, self._directory)
 
-    def check_unread(self, table: Table) -> None:
-        """Refuse to replace a CSV that nobody has read, because the manifest does not declare it.
+    def prepare(self, row: Row) -> None:
+        """See that a change to `row` can be committed, before there is data without a row [BAT-005] [BAT-013].
 
         Raises:
-            ExistsError: `exists` [CSV-032].
+            ExistsError: `exists`, where a CSV would be replaced that the manifest does not declare [CSV-032].
+            MissingError, DataError, StorageError: where what others wrote since cannot be read.
         """
-        path = self._file_path(table)
-        if not self._manifest.declares(table) and self._fs.exists(path):
-            raise ExistsError(
-                "exists",
-                f"the manifest does not declare this file, so {table.name} was taken to be empty; move it away, or "
-                "declare it, before rows are written",
-                path=path,
-            )
+        with self._lock, self._standing():
+            if self._depth == 0:
+                self._refresh_manifest()
+                self._renew(row.table)
+            self._check_unread(row.table)
+            self._state(row.table).group(row.group)
 
     def commit(self) -> None:
         """Write the pending changes: the CSVs they are in, then metadata.json.
@@ -432,7 +431,8 @@ class CroissantIndex:
             if not self.pending:
                 return
             try:
-                self._commit()
+                with self._standing():
+                    self._commit()
             except BaseException:
                 self._discard()
                 raise
@@ -440,6 +440,15 @@ class CroissantIndex:
         with ExitStack() as stack:  # calls all of them, in order, also where one fails
             for action in reversed(actions):
                 stack.callback(action)
+
+    def catch_up(self) -> None:
+        """Take over what others committed since; pending changes stay on top of it [BAT-010].
+
+        Raises:
+            MissingError, DataError, StorageError: as `from_url` and `rows`.
+        """
+        with self._lock, self._standing():
+            self._refresh_manifest()
 
     def reload(self) -> None:
         """Read metadata.json and the tables in use anew [BAT-014]. Pending changes are dropped: commit them before.
@@ -464,15 +473,21 @@ class CroissantIndex:
             for name, state in self._states.items():
                 new._adopt(state)
                 new._state(TABLES[name]).parse_as(state)
-            old = self._raw, self._manifest, self._states, self._objects, self.deferred
-            self._take(new._raw, new._manifest)
-            self._states, self._objects, self.deferred = new._states, {}, []
-            try:
+            with self._standing():
+                self._take(new._raw, new._manifest)
+                self._states, self._objects, self.deferred = new._states, {}, []
                 yield
-            except BaseException:
-                self._take(*old[:2])
-                self._states, self._objects, self.deferred = old[2:]
-                raise
+
+    @contextmanager
+    def _standing(self) -> Iterator[None]:
+        """The old state stands where the block fails."""
+        old = self._raw, self._manifest, dict(self._states), self._objects, self.deferred
+        try:
+            yield
+        except BaseException:
+            self._take(*old[:2])
+            _, _, self._states, self._objects, self.deferred = old
+            raise
 
     @property
     def _directory(self) -> str:
@@ -550,6 +565,14 @@ class CroissantIndex:
                 new.change(group, key, row)  # [BAT-010] [BAT-012]
         self._states[name] = new
 
+    def _renew(self, table: Table) -> None:
+        """Read a table anew if its file was replaced since it was read."""
+        state = self._states.get(table.name)
+        signature = _storage.signature(self._fs, self._file_path(table))
+        if state is not None and (self._is_stale(state) or signature != state.signature):
+            self._rebase(table.name)
+        self._state(table)
+
     def _adopt(self, state: TableState) -> None:
         """Take over what another index read of a table, if the storage still has just that."""
         table = state.file.table
@@ -560,11 +583,8 @@ class CroissantIndex:
     def _commit(self) -> None:
         self._refresh_manifest()  # [BAT-011]
         for name in [name for name, state in self._states.items() if state.changes]:
-            state = self._states[name]
-            signature = _storage.signature(self._fs, self._file_path(TABLES[name]))
-            if self._is_stale(state) or signature != state.signature:
-                self._rebase(name)  # [BAT-013]
-            self.check_unread(TABLES[name])
+            self._renew(TABLES[name])  # [BAT-013]
+            self._check_unread(TABLES[name])
         files = {name: state.render() for name, state in self._states.items() if state.changes}  # [BAT-009]
         contents = {self._file_path(TABLES[name]): file.data for name, file in files.items()}
         checksums = {
@@ -586,6 +606,17 @@ class CroissantIndex:
         for name, file in files.items():
             signature = _storage.signature(self._fs, self._file_path(TABLES[name]))
             self._states[name].committed(file, checksums[name], signature)
+
+    def _check_unread(self, table: Table) -> None:
+        """Refuse to replace a CSV that nobody has read, because the manifest does not declare it [CSV-032]."""
+        path = self._file_path(table)
+        if not self._manifest.declares(table) and self._fs.exists(path):
+            raise ExistsError(
+                "exists",
+                f"the manifest does not declare this file, so {table.name} was taken to be empty; move it away, or "
+                "declare it, before rows are written",
+                path=path,
+            )
 
     def _split_names(self) -> list[str]:
         return [row.split for row in self.rows_of(RunRow) if row.split]

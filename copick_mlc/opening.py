@@ -8,7 +8,7 @@ from typing import Any
 
 from copick_mlc import _storage, _urls
 from copick_mlc.config import CopickConfigMLCroissant
-from copick_mlc.errors import DataError
+from copick_mlc.errors import DataError, UsageError
 from copick_mlc.root import CopickRootMLC, config_of, read_config, read_json
 
 
@@ -66,11 +66,15 @@ def open_project(path: str | os.PathLike[str]) -> Any:
 
     Raises:
         MissingError, DataError: `config-invalid` [EXP-030], and as `from_croissant`.
+        UsageError: `source-unsupported`, for a kind of project that copick does not know [EXP-024].
     """
     where = os.path.expanduser(os.fspath(path))
     values = read_json(where)
-    if values.get("config_type") == "mlcroissant":
+    kind = values.get("config_type", "filesystem")
+    if kind == "mlcroissant":
         return CopickRootMLC(config_of(values, where))
+    if kind not in ("filesystem", "cryoet_data_portal"):
+        raise UsageError("source-unsupported", f"config_type is {kind!r}, which copick does not know", path=where)
     import copick
 
     try:

@@ -92,6 +92,7 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
             )
         rows: list[Row] = []
         if target.indexed:
+            index.catch_up()  # what others added to the run meanwhile goes too
             tables = [table for table in TABLES.values() if table.name != "objects"]
             rows = [row for table in tables for row in index.rows(table.name, self.name)]  # [RUN-006]
         target.delete(rows, self.identity)  # [RUN-007]

@@ -137,6 +137,18 @@ class CopickTomogramMLC(LazyMeta, Volume, CopickTomogramOverlay):
         with self._modified():
             super().set_region(data, zarr_group, x, y, z)
 
+    def _going(self) -> list[FeaturesRow]:
+        """The rows of the feature maps that go with this tomogram."""
+        index, key = self._project.index, self.identity.key
+        if self._project.target.indexed:
+            index.catch_up()  # what others computed from it meanwhile goes too
+            return [row for row in index.rows_of(FeaturesRow, self.identity.run) if row.key[:3] == key]
+        is_published = index.find(self.identity) is not None
+        going = [features for features in self.features if not (is_published and features.read_only)]
+        for features in going:
+            features._check_mutable()
+        return [features.identity for features in going]
+
     def delete(self) -> None:
         """Delete the tomogram and its feature maps, in one commit [TOM-006].
 
@@ -146,10 +158,6 @@ class CopickTomogramMLC(LazyMeta, Volume, CopickTomogramOverlay):
             ReadOnlyError: `read-only`; also where a feature map is published and the tomogram is not.
         """
         self._check_mutable()
-        is_published = not self._project.target.indexed and self._project.index.find(self.identity) is not None
-        going = [features for features in self.features if not (is_published and features.read_only)]
-        for features in going:
-            features._check_mutable()
-        self._project.target.delete([self.identity, *(features.identity for features in going)])
+        self._project.target.delete([self.identity, *self._going()])
         self._features: list[CopickFeaturesMLC] | None = []
         self._leave_list()

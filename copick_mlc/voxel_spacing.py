@@ -113,6 +113,7 @@ class CopickVoxelSpacingMLC(Located, CopickVoxelSpacingOverlay):
             )
         rows: list[Row] = [self.identity]
         if project.target.indexed:
+            project.index.catch_up()  # what others added to it meanwhile goes too
             for kind in (TomogramRow, FeaturesRow):  # [VOX-005]
                 rows += [row for row in project.index.rows_of(kind, self.run.name) if row.key[:2] == key]
         project.target.delete(rows, self.identity)  # [VOX-006]

@@ -135,13 +135,21 @@ def test_a_bad_splits_file(
     assert tree(project) == before
 
 
+def test_a_configuration_of_an_unknown_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"config_type": "other"}')
+    assert main(["export", "--config", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert f"{path}: config_type is 'other'" in error
+    assert "[source-unsupported]" in error
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (None, "no such configuration file"),
         ("{", "not a JSON file"),
         ("[]", "a JSON object was expected"),
-        ('{"config_type": "other"}', "Unknown config_type"),
         ('{"config_type": "filesystem"}', "pickable_objects"),
         ('{"config_type": "mlcroissant", "pickable_objects": []}', "croissant_url"),
     ],
