@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import trimesh
 from copick.models import CopickLocation, CopickPoint
 
 
@@ -51,14 +50,16 @@ def from_points(points: Iterable[CopickPoint]) -> list[dict[str, Any]]:
     ]
 
 
-def to_mesh(value: Mapping[str, Any]) -> trimesh.Trimesh:
+def to_mesh(value: Mapping[str, Any]) -> Any:
     """The mesh of a request, its vertices as they are: trimesh would merge them."""
+    import trimesh  # takes longer than most cases, which have no meshes
+
     return trimesh.Trimesh(to_array(value["vertices"]), to_array(value["faces"]), process=False)
 
 
 def from_mesh(mesh: Any) -> dict[str, Any]:
     """What a response says of a mesh of trimesh, the parts of a scene put together as one."""
-    geometry: Any = mesh.to_geometry() if isinstance(mesh, trimesh.Scene) else mesh
+    geometry = mesh.to_geometry() if hasattr(mesh, "to_geometry") else mesh
     return {
         "vertices": from_array(geometry.vertices.astype(np.float32)),
         "faces": from_array(geometry.faces.astype(np.uint32)),
