@@ -78,7 +78,7 @@ class _Project:
 
     def _declarations(self) -> Iterator[str]:
         for member in ("distribution", "recordSet"):
-            ids = Counter(entry.get("@id") for entry in documents.objects(self._document, member))
+            ids = Counter(str(entry["@id"]) for entry in documents.objects(self._document, member) if "@id" in entry)
             yield from (f"{member} has {count} entries {name!r}" for name, count in ids.items() if count > 1)
         for table in TABLES.values():
             if table.record_set in self._sets and table.file_object not in self._files:

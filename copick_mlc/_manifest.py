@@ -105,7 +105,7 @@ class Manifest:
     def _base_url(self) -> str | None:
         value = self.document.get("copick:baseUrl")
         if isinstance(value, dict):  # a form that JSON-LD tools give it [MAN-010]
-            value = value.get("@id", value.get("@value"))
+            value = value.get("@id") or value.get("@value") or value
         if value is not None and not isinstance(value, str):
             raise self._invalid(f"copick:baseUrl is {value!r}; expected a string")  # [MAN-011]
         return value or None
@@ -303,20 +303,23 @@ def _declare_record_set(record_sets: list[Any], ours: dict[str, Any], needed: bo
     unless somebody made more of it than we did.
     """
     entry = _entry(record_sets, ours["@id"])
-    if not needed:
-        if entry == ours:  # [MAN-024]
-            record_sets.remove(entry)
-        return
     table = TABLES[ours["name"]]
-    if entry is None:
+    if not needed and entry == ours:
+        record_sets.remove(entry)  # [MAN-024]
+    elif needed and entry is None:
         record_sets.insert(_place(record_sets, table), ours)  # [MAN-022]
-        return
+    elif entry is not None:
+        _fit_fields(entry, ours, table)
+
+
+def _fit_fields(entry: dict[str, Any], ours: Mapping[str, Any], table: Table) -> None:
+    """Have a record set describe just the columns of the table that `ours` does [MAN-025]."""
     fields = entry.get("field", [])
     fields = fields if isinstance(fields, list) else [fields]
     present = [field["@id"] for field in ours["field"]]
     absent = [identifier for name in table.column_names if (identifier := f"{ours['@id']}/{name}") not in present]
     entry["field"] = [field for field in fields if not (isinstance(field, dict) and field.get("@id") in absent)]
-    entry["field"] += [field for field in ours["field"] if _entry(fields, field["@id"]) is None]  # [MAN-025]
+    entry["field"] += [field for field in ours["field"] if _entry(fields, field["@id"]) is None]
 
 
 def _place(record_sets: list[Any], table: Table) -> int:

@@ -6,6 +6,7 @@ MLCommons defines. Rules: SPEC.md, Splits [MAN] and Runs [RUN].
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -23,10 +24,12 @@ _SPLIT_URLS = {
     "eval": "https://mlcommons.org/definitions/test_split",
 }
 
-# The cells that pandas reads as something else than text, lower case, besides numbers.
-_PANDAS_WORDS = frozenset(
-    "#n/a|#n/a n/a|#na|-1.#ind|-1.#qnan|-nan|1.#ind|1.#qnan|<na>|n/a|na|nan|none|null|true|false|inf|-inf|+inf|"
-    "infinity|-infinity|+infinity".split("|")
+# The cells that pandas reads as nothing, and those that it reads as numbers or booleans.
+_PANDAS_ABSENT = frozenset(
+    "#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null".split("|")
+)
+_PANDAS_VALUE = re.compile(
+    r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*|[+-]?inf(inity)?|true|false", re.ASCII | re.IGNORECASE
 )
 
 
@@ -113,11 +116,4 @@ def can_be_referred_to(names: Iterable[str]) -> bool:
 
 def _pandas_misreads(cell: str) -> bool:
     """Whether pandas, without being told the type, reads a cell as a number, a boolean or nothing."""
-    text = cell.strip()
-    if not text or text.lower() in _PANDAS_WORDS:
-        return True
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return cell in _PANDAS_ABSENT or _PANDAS_VALUE.fullmatch(cell) is not None

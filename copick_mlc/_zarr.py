@@ -8,12 +8,20 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from glob import has_magic
+from typing import Any
 
+import numpy as np
 import zarr
 from fsspec import AbstractFileSystem
+from numcodecs.abc import Codec
+from numcodecs.compat import ensure_contiguous_ndarray, ndarray_copy
+from numcodecs.registry import get_codec, register_codec
 from zarr.errors import MetadataError
 from zarr.storage import FSStore, contains_array, contains_group
 
@@ -35,6 +43,43 @@ _UNDECODABLE = (
 )
 
 
+# Within `decoding`, chunks are checked.
+_CHECKING: ContextVar[bool] = ContextVar("_CHECKING", default=False)
+
+
+class _Checked(Codec):
+    """A compressor that sees to it that a chunk has all its bytes.
+
+    Several compressors of numcodecs leave memory as it was where a chunk holds less, and nobody notices.
+    """
+
+    codec_id = "copick_mlc.checked"
+
+    def __init__(self, compressor: dict[str, Any], size: int) -> None:
+        self._compressor = get_codec(compressor)
+        self._size = size
+
+    def encode(self, buf: Any) -> Any:
+        return self._compressor.encode(buf)
+
+    def decode(self, buf: Any, out: Any = None) -> Any:
+        data = ensure_contiguous_ndarray(self._compressor.decode(buf))
+        if data.nbytes != self._size:
+            raise ValueError(f"a chunk has {data.nbytes} bytes instead of {self._size}")  # [LAY-008]
+        return data if out is None else ndarray_copy(data, out)
+
+
+register_codec(_Checked)
+
+
+def _checked(metadata: dict[str, Any]) -> dict[str, Any]:
+    """The metadata of an array, its compressor checked; with filters nobody knows how much comes out of it."""
+    if not metadata.get("compressor") or metadata.get("filters") or not {"chunks", "dtype"} <= metadata.keys():
+        return metadata
+    size = math.prod(metadata["chunks"]) * np.dtype(metadata["dtype"]).itemsize
+    return {**metadata, "compressor": {"id": _Checked.codec_id, "compressor": metadata["compressor"], "size": size}}
+
+
 class _Store(FSStore):
     """A store whose new arrays have nested chunks, and whose other arrays have them where their metadata says.
 
@@ -42,15 +87,36 @@ class _Store(FSStore):
     makes them by default, and zarr takes an absent chunk for zeros.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._checking = _CHECKING.get()
+        super().__init__(*args, **kwargs)
+
     def _normalize_key(self, key: str) -> str:
         return key.strip("/")
 
+    def getitems(self, keys: Sequence[str], *, contexts: Mapping[str, Any]) -> Mapping[str, bytes]:
+        if not has_magic(self.path):
+            found: Mapping[str, bytes] = super().getitems(keys, contexts=contexts)
+            return found
+        return {key: self[key] for key in keys if key in self}
+
+    def _read(self, key: str) -> bytes:
+        if not has_magic(self.path):
+            data: bytes = super().__getitem__(key)
+            return data
+        # fsspec takes brackets and asterisks of a path for a pattern, unless it is asked for one file.
+        try:
+            data = self.fs.cat_file(f"{self.path}/{key}")
+        except FileNotFoundError as error:
+            raise KeyError(key) from error
+        return data
+
     def __getitem__(self, key: str) -> bytes:
-        data: bytes = super().__getitem__(key)
+        data = self._read(key)
         if key.endswith(self._array_meta_key):
-            metadata = json.loads(data)
-            if "dimension_separator" not in metadata:  # the specification of zarr 2: then it is a dot [LAY-006]
-                data = json.dumps({**metadata, "dimension_separator": "."}).encode()
+            # The specification of zarr 2: without a separator it is a dot [LAY-006].
+            metadata = {"dimension_separator": ".", **json.loads(data)}
+            return json.dumps(_checked(metadata) if self._checking else metadata).encode()
         return data
 
 
@@ -90,10 +156,11 @@ def decoding(path: str) -> Iterator[None]:
     """Make errors of ours of what zarr and its codecs raise while an array of the store at `path` is read.
 
     Raises:
-        MissingError: `data-missing`, where there is no such array.
+        MissingError: `data-missing`, where there is no such array [LAY-012].
         StorageError: `storage-failed`, where a chunk cannot be read [LAY-007].
         DataError: `data-invalid`, where a chunk or the metadata cannot be decoded [LAY-008].
     """
+    token = _CHECKING.set(True)
     try:
         yield
     except CroissantError:
@@ -104,3 +171,5 @@ def decoding(path: str) -> Iterator[None]:
         raise DataError("data-invalid", f"cannot decode the array: {error}", path=path) from error
     except failures() as error:
         raise StorageError("storage-failed", f"cannot read the array: {error}", path=path) from error
+    finally:
+        _CHECKING.reset(token)

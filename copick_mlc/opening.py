@@ -66,15 +66,17 @@ def open_project(path: str | os.PathLike[str]) -> Any:
 
     Raises:
         MissingError, DataError: `config-invalid` [EXP-030], and as `from_croissant`.
-        UsageError: `source-unsupported`, for a kind of project that copick does not know [EXP-024].
+        UsageError: `source-unsupported`, for any other kind of project [EXP-024].
     """
     where = os.path.expanduser(os.fspath(path))
     values = read_json(where)
     kind = values.get("config_type", "filesystem")
     if kind == "mlcroissant":
         return CopickRootMLC(config_of(values, where))
-    if kind not in ("filesystem", "cryoet_data_portal"):
-        raise UsageError("source-unsupported", f"config_type is {kind!r}, which copick does not know", path=where)
+    if kind != "filesystem":
+        raise UsageError(
+            "source-unsupported", f"config_type is {kind!r}; expected filesystem or mlcroissant", path=where
+        )
     import copick
 
     try:

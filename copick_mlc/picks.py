@@ -116,14 +116,24 @@ class CopickPicksMLC(AnnotationFile, CopickPicksOverlay):
 
     def _store(self) -> None:
         row = self._project.index.find(self.identity) if self._indexed else None
-        if self.meta.voxel_spacing is None and row is not None:
-            self.meta.voxel_spacing = row.voxel_size  # known, though nobody has read the file
+        if self.meta.voxel_spacing is None:  # known, though nobody has read the file
+            self.meta.voxel_spacing = row.voxel_size if row is not None else self._stored_size()
         data = dump_picks(self.meta)
         columns: dict[str, Any] = {"sha256": hashlib.sha256(data).hexdigest()}  # [PIK-012]
         if self.meta.voxel_spacing is not None:
             columns["voxel_size"] = float(self.meta.voxel_spacing)  # [PIK-013]
         self._project.target.write_file(self.identity, data, **columns)
         self._loaded = True
+
+    def _stored_size(self) -> float | None:
+        """The voxel size in Å that the file to be replaced has; None where there is none, or none that can be read."""
+        if not self._exists():
+            return None
+        try:
+            size: float | None = parse_picks(self._read(), self.identity, self.path).voxel_spacing
+        except DataError:
+            return None
+        return size  # [OVL-015]
 
 
 def dump_picks(file: CopickPicksFile) -> bytes:

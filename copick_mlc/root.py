@@ -275,14 +275,19 @@ class CopickRootMLC(CopickRoot):
         """
         if self.target.indexed:
             self.target.check()
-        with copick_rules():
-            made: CopickObjectMLC = super().new_object(name, *args, **kwargs)
-        if self.target.indexed:
-            try:
+        if (
+            kwargs.get("label", args[1] if len(args) > 1 else None) == 0
+        ):  # copick takes it for none, of an object it knows
+            raise UsageError("refused", f"the label of {name} is 0, which is the background's; expected another number")
+        try:
+            with copick_rules():
+                made: CopickObjectMLC = super().new_object(name, *args, **kwargs)
+                PickableObject.model_validate(made.meta.model_dump())  # copick does not where it changes one [OBJ-006]
+            if self.target.indexed:
                 self.index.put_object(made.meta.model_dump(mode="json"))
-            except BaseException:
-                self._merge_objects()
-                raise
+        except BaseException:
+            self._merge_objects()
+            raise
         self._keep_definition(made.meta.model_copy(deep=True))
         return made
 

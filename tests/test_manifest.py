@@ -113,7 +113,6 @@ def test_a_byte_order_mark_does_no_harm() -> None:
         ({"@value": "file:///p"}, "file:///p"),
         ("", None),
         (None, None),
-        ({}, None),
     ],
 )
 def test_forms_of_the_base_url(value: Any, expected: str | None) -> None:
