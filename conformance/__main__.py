@@ -26,7 +26,7 @@ _EPILOG = """\
 examples:
   python -m conformance --module conformance.adapters.copick_mlc:Adapter
   python -m conformance --command "node conformance/adapters/node/reader.mjs" --html page.html
-  python -m conformance --module my.adapter:Adapter --clause CSV-004 --keep /tmp/look
+  python -m conformance --module my.adapter:Adapter --clause CSV-004 --keep look
   python -m conformance --module my.adapter:Adapter --expected-failures known.txt --junit junit.xml
   python -m conformance --from ours.json --from theirs.json --html matrix.html
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import zarr
 
@@ -28,6 +28,8 @@ class _CallersError(Exception):
 
 class CopickAdapter:
     """An adapter around a backend of copick; a method is the operation of its name."""
+
+    capabilities: ClassVar = "read volumes meshes portal config http write batch merge overlay export".split()
 
     def __init__(self) -> None:
         self._projects: dict[str, Any] = {}

@@ -18,20 +18,7 @@ class Adapter(CopickAdapter):
 
     name = "copick_mlc"
     version = importlib.metadata.version("copick-mlc")
-    capabilities: ClassVar = [
-        "read",
-        "volumes",
-        "meshes",
-        "portal",
-        "config",
-        "http",
-        "codes",
-        "write",
-        "batch",
-        "merge",
-        "overlay",
-        "export",
-    ]
+    capabilities: ClassVar = [*CopickAdapter.capabilities, "codes"]
 
     def open(
         self,

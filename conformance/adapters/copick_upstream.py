@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import copick
 from copick.impl.mlcroissant import CSV_SCHEMA, CopickConfigMLCroissant, CopickRootMLC
@@ -17,19 +17,6 @@ class Adapter(CopickAdapter):
 
     name = "copick"
     version = copick.__version__
-    capabilities: ClassVar = [
-        "read",
-        "volumes",
-        "meshes",
-        "portal",
-        "config",
-        "http",
-        "write",
-        "batch",
-        "merge",
-        "overlay",
-        "export",
-    ]
 
     def open(
         self,

@@ -272,22 +272,22 @@ def test_the_specification_is_read() -> None:
 )
 def test_keywords(tmp_path: Path, text: str, keyword: str, required: bool) -> None:
     path = tmp_path / "SPEC.md"
-    path.write_text(f'Version: 2.1\n<a id="XXX-001"></a>**[XXX-001]** {text}\n', encoding="utf-8")
+    path.write_text(f'Version: 2.1\n<a id="ABC-001"></a>**[ABC-001]** {text}\n', encoding="utf-8")
     found = spec.load(path)
     assert found.version == "2.1"
     assert [(clause.keyword, clause.required) for clause in found.clauses.values()] == [(keyword, required)]
 
 
-CLAUSE = '<a id="XXX-001"></a>**[XXX-001]** A reader MUST.'
+CLAUSE = '<a id="ABC-001"></a>**[ABC-001]** A reader MUST.'
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         (CLAUSE, "has no line 'Version: …'"),
-        (f"Version: 1\n{CLAUSE}\n{CLAUSE}", "has the clause XXX-001 twice"),
+        (f"Version: 1\n{CLAUSE}\n{CLAUSE}", "has the clause ABC-001 twice"),
         (f"Version: 1\n{CLAUSE.replace('MUST', 'must')}", "a clause of SPEC.md is malformed"),
-        (f"Version: 1\n{CLAUSE.replace('[XXX-001]', '[XXX-002]')}", "a clause of SPEC.md is malformed"),
+        (f"Version: 1\n{CLAUSE.replace('[ABC-001]', '[ABC-002]')}", "a clause of SPEC.md is malformed"),
     ],
 )
 def test_malformed_specifications(tmp_path: Path, text: str, words: str) -> None:
