@@ -13,6 +13,7 @@ import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from glob import has_magic
 from typing import Any
 
 import fsspec
@@ -176,8 +177,12 @@ def remove(fs: AbstractFileSystem, path: str) -> None:
     try:
         if is_local(fs) and os.path.islink(path):
             os.unlink(path)
-        elif fs.exists(path):
-            fs.rm(path, recursive=True)
+        elif is_local(fs) or not has_magic(path):
+            if fs.exists(path):
+                fs.rm(path, recursive=True)
+        else:
+            for file in fs.find(path):  # `rm` would take the path for a pattern, and remove what matches
+                fs.rm_file(file)
     except FileNotFoundError:
         return
     except failures() as error:

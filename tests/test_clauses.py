@@ -312,6 +312,24 @@ def test_data_that_a_pending_row_of_another_run_names_stays(root: CopickRootMLC,
     assert (project / str(row.url)).is_file()
 
 
+def test_a_name_is_no_pattern_on_other_storage(manifest: Path, project: Path, tmp_path: Path) -> None:
+    """RUN-007."""
+    memory = fsspec.filesystem("memory")
+    base = f"/{tmp_path.name}"
+    for file in project.rglob("*"):
+        if file.is_file():
+            memory.pipe_file(f"{base}/{file.relative_to(project).as_posix()}", file.read_bytes())
+    document = json.loads(memory.cat_file(f"{base}/Croissant/metadata.json"))
+    document["copick:baseUrl"] = f"memory:/{base}"
+    memory.pipe_file(f"{base}/Croissant/metadata.json", json.dumps(document).encode())
+    root = from_croissant(f"memory:/{base}/Croissant/metadata.json")
+    root.new_run("TS_*").new_picks("ribosome", "1", "me").from_numpy(np.ones((1, 3)))
+    before = set(memory.find(f"{base}/ExperimentRuns"))
+    root.delete_run("TS_*")
+    gone = before - set(memory.find(f"{base}/ExperimentRuns"))
+    assert gone == {f"{base}/ExperimentRuns/TS_*/Picks/me_1_ribosome.json"}
+
+
 def test_a_run_whose_name_is_no_path_can_be_deleted(manifest: Path) -> None:
     """RUN-006."""
     CroissantIndex(str(manifest)).put(RunRow("two\nlines"))
