@@ -7,12 +7,13 @@ Rules: SPEC.md, Changes [BAT].
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import secrets
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from glob import has_magic
 from typing import Any
 
@@ -120,34 +121,52 @@ def writing(path: str) -> Iterator[None]:
         raise StorageError("storage-failed", f"cannot write: {error}", path=path) from error
 
 
-def write(fs: AbstractFileSystem, files: Sequence[tuple[str, bytes]]) -> None:
-    """Replace files, in the order given; on the local disk all are staged before the first is replaced.
-
-    A file keeps its mode [BAT-016], and a symbolic link its target's place [BAT-017].
+def write(fs: AbstractFileSystem, path: str, data: bytes) -> None:
+    """Replace a file. On the local disk it keeps its mode [BAT-016], and a symbolic link its place [BAT-017].
 
     Raises:
-        StorageError: `storage-failed`. What was not yet replaced is as before.
+        StorageError: `storage-failed`. The file is as before.
     """
-    staged: list[tuple[str, str]] = []
+    with writing(path):
+        if not is_local(fs):
+            fs.pipe_file(path, data)
+            return
+        target = os.path.realpath(path)  # [BAT-017]
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        temporary = stage(target, data)
+        try:
+            os.replace(temporary, target)
+        except BaseException:
+            discard(temporary)
+            raise
+        sync_directory(os.path.dirname(target))
+
+
+@contextmanager
+def made_directory(fs: AbstractFileSystem, path: str) -> Iterator[None]:
+    """Have a local directory; where the block fails, those that were made for it are removed again, if empty.
+
+    Raises:
+        StorageError: `storage-failed`.
+    """
+    missing: list[str] = []
+    while is_local(fs) and not os.path.isdir(path) and os.path.dirname(path) != path:
+        missing.append(path)
+        path = os.path.dirname(path)
     try:
-        with writing(files[0][0]):
-            if not is_local(fs):
-                for path, data in files:
-                    fs.pipe_file(path, data)
-                return
-            for path, data in files:
-                target = os.path.realpath(path)  # [BAT-017]
-                os.makedirs(os.path.dirname(target), exist_ok=True)
-                staged.append((_stage(target, data), target))
-            while staged:
-                os.replace(*staged[0])
-                staged.pop(0)
-    finally:
-        for temporary, _ in staged:
-            os.unlink(temporary)  # [LAY-004]
+        if missing:
+            with writing(missing[0]):
+                os.makedirs(missing[0], exist_ok=True)
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for made in missing:
+                os.rmdir(made)
+        raise
 
 
-def _stage(target: str, data: bytes) -> str:
+def stage(target: str, data: bytes) -> str:
+    """Write what is to replace the local file `target` beside it, and flush it to the disk; the path of that."""
     directory, name = os.path.split(target)
     temporary = os.path.join(directory, f".{name}.{secrets.token_hex(6)}.tmp")
     try:
@@ -163,9 +182,29 @@ def _stage(target: str, data: bytes) -> str:
         if mode is not None:
             os.chmod(temporary, mode)  # [BAT-016]
     except BaseException:  # a KeyboardInterrupt too leaves nothing behind
-        os.unlink(temporary)
+        discard(temporary)
         raise
     return temporary
+
+
+def discard(temporary: str) -> None:
+    """Remove a local file that is no longer needed, if it is there and can be removed."""
+    with suppress(OSError):
+        os.unlink(temporary)  # [LAY-004]
+
+
+def sync_directory(path: str) -> None:
+    """See that the names in a local directory outlast a loss of power."""
+    if os.name == "nt":  # cannot, and need not
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def remove(fs: AbstractFileSystem, path: str) -> None:

@@ -124,7 +124,7 @@ class Target:
         """
         fs, path = self.claim(row)
         is_new = self.indexed and self.index.find(row) is None
-        _storage.write(fs, [(path, data)])
+        _storage.write(fs, path, data)
         try:
             self.record(row, **columns)
         except CroissantError:

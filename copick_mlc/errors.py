@@ -32,6 +32,7 @@ CODES = {
     "data-missing": "The file or store that a row names does not exist.",
     "data-invalid": "The file that a row names is not what its table promises.",
     "storage-failed": "The storage reported an error while reading or writing.",
+    "locked": "Another process writes to the project, and was not done in time.",
     "exists": "There is something already, and nobody said to replace it.",
     "config-invalid": "A copick configuration cannot be read.",
     "refused": "copick's own rules do not allow it: an unknown object, no user, a name that is taken, unfit values.",
@@ -113,6 +114,10 @@ class UnknownRunError(CroissantError, KeyError):
 
 class ReadOnlyError(CroissantError, PermissionError):
     """The caller tried to write where writing is not possible."""
+
+
+class LockedError(CroissantError, TimeoutError):
+    """Another process holds the lock of the project."""
 
 
 class ExistsError(CroissantError, FileExistsError):

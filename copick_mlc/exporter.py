@@ -20,7 +20,8 @@ from copick.models import CopickRoot
 from copick.util.escape import sanitize_name
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _manifest, _storage, _urls
+from copick_mlc import _commit, _manifest, _storage, _urls
+from copick_mlc._lock import locked
 from copick_mlc._selection import Selection
 from copick_mlc._sources import Item, Source, merged, open_source
 from copick_mlc._splits import assignments
@@ -117,6 +118,7 @@ def export_croissant(
         ExistsError: `exists`, where there is a manifest or a table already, without `force` [EXP-006].
         UsageError: `option-invalid`, `source-unsupported` [EXP-024], `name-invalid`.
         DataError: `manifest-rejected` [EXP-023]; also for what cannot be read of a Croissant source.
+        LockedError: `locked`, where another process writes all the time.
         StorageError: `storage-failed`.
     """
     _refuse_portal_options(
@@ -141,39 +143,42 @@ def export_croissant(
     target = _urls.normalise(project_root)
     url = _urls.join(target, "Croissant/metadata.json")
     fs, path = _storage.open_location(url)
-    existing = _existing(fs, path, url, force)
-    source = open_source(root)
-    base = _urls.published(_urls.normalise(base_url)) if base_url else source.base_url  # [EXP-010]
-    collected = _collect(source, selection, progress)
-    rows = _finish(collected, renames, [_urls.published(target), *([base] if base else [])], compute_file_sha256)
-    _assign_splits(rows, wanted_splits, _old_splits(url) if existing else {})
-    selection.warn_of_unmatched()
-
-    files = {name: encode_table(table, rows[name]) for name, table in TABLES.items()}  # [EXP-001]
-    template = existing or source.document
-    properties = {
-        "name": dataset_name or template.get("name") or root.config.name or "copick project",  # [EXP-022]
-        "description": description or template.get("description") or root.config.description,
-        "conformsTo": _manifest.CONFORMS_TO,
-        "version": template.get("version") or root.config.version,
-        "license": license or template.get("license"),  # [EXP-009]
-        "citeAs": cite_as or template.get("citeAs"),  # [EXP-009]
-        "datePublished": date_published or template.get("datePublished") or datetime.date.today().isoformat(),
-        "copick:baseUrl": base,
-        "copick:config": _config(root, renames),
-    }
-    document = _manifest.build(
-        template,
-        properties,
-        content_prefix=_content_prefix(base),
-        checksums={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-        filled=[name for name in TABLES if rows[name]],
-        splits=[row.split for row in rows["runs"] if isinstance(row, RunRow) and row.split],
-    )
-    _warn_of_findings(check_with_mlcroissant(document, url) if validate else [], document)
     directory = path.rpartition("/")[0]
-    tables = [(f"{directory}/{TABLES[name].file_name}", data) for name, data in files.items()]
-    _storage.write(fs, [*tables, (path, _manifest.dump(document))])
+    # From before anything is read, so that no row is lost that somebody else commits meanwhile.
+    with _storage.made_directory(fs, directory), locked(fs, path):
+        _commit.recover(fs, path)
+        existing = _existing(fs, path, url, force)
+        source = open_source(root)
+        base = _urls.published(_urls.normalise(base_url)) if base_url else source.base_url  # [EXP-010]
+        collected = _collect(source, selection, progress)
+        rows = _finish(collected, renames, [_urls.published(target), *([base] if base else [])], compute_file_sha256)
+        _assign_splits(rows, wanted_splits, _old_splits(url) if existing else {})
+        selection.warn_of_unmatched()
+
+        files = {name: encode_table(table, rows[name]) for name, table in TABLES.items()}  # [EXP-001]
+        template = existing or source.document
+        properties = {
+            "name": dataset_name or template.get("name") or root.config.name or "copick project",  # [EXP-022]
+            "description": description or template.get("description") or root.config.description,
+            "conformsTo": _manifest.CONFORMS_TO,
+            "version": template.get("version") or root.config.version,
+            "license": license or template.get("license"),  # [EXP-009]
+            "citeAs": cite_as or template.get("citeAs"),  # [EXP-009]
+            "datePublished": date_published or template.get("datePublished") or datetime.date.today().isoformat(),
+            "copick:baseUrl": base,
+            "copick:config": _config(root, renames),
+        }
+        document = _manifest.build(
+            template,
+            properties,
+            content_prefix=_content_prefix(base),
+            checksums={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+            filled=[name for name in TABLES if rows[name]],
+            splits=[row.split for row in rows["runs"] if isinstance(row, RunRow) and row.split],
+        )
+        _warn_of_findings(check_with_mlcroissant(document, url) if validate else [], document)
+        tables = {f"{directory}/{TABLES[name].file_name}": data for name, data in files.items()}
+        _commit.publish(fs, path, tables, _manifest.dump(document))
     return url
 
 

@@ -14,18 +14,17 @@ from __future__ import annotations
 import hashlib
 import itertools
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _manifest, _storage, _urls
-from copick_mlc._csv import TableFile
+from copick_mlc import _commit, _manifest, _storage, _urls
+from copick_mlc._lock import locked
 from copick_mlc._manifest import Manifest
+from copick_mlc._snapshot import Snapshot
 from copick_mlc._splits import assignments, reassigned
-from copick_mlc._state import TableState
 from copick_mlc._tables import (
     TABLES,
     FeaturesRow,
@@ -41,10 +40,9 @@ from copick_mlc._tables import (
     Table,
     TomogramRow,
     VoxelSpacingRow,
-    encode_table,
     table_named,
 )
-from copick_mlc.errors import CroissantError, DataError, ExistsError, ReadOnlyError
+from copick_mlc.errors import CroissantError, DataError, LockedError, ReadOnlyError
 
 __all__ = [
     "CroissantIndex",
@@ -61,10 +59,6 @@ __all__ = [
     "VoxelSpacingRow",
 ]
 
-# Another process replaces CSVs before the manifest that declares them. Between the two, a reader waits.
-_RETRIES = 5
-_RETRY_SECONDS = 0.05
-
 
 class CroissantIndex:
     """The rows of a project, read from and written to its manifest and CSVs.
@@ -76,8 +70,6 @@ class CroissantIndex:
     Attributes:
         url: Absolute URL of metadata.json.
         static_fs_args: fsspec options for data at the base URL.
-        base_url: What relative URL cells are relative to: the override, `copick:baseUrl`, or the parent of the
-            manifest's directory.
         deferred: Actions that wait for the next commit.
     """
 
@@ -97,10 +89,12 @@ class CroissantIndex:
         self._lock = threading.RLock()
         self._depth = 0
         self.deferred: list[Callable[[], None]] = []
-        self._states: dict[str, TableState] = {}
         self._objects: dict[str, dict[str, Any]] = {}
-        raw = self._read_manifest()
-        self._take(raw, Manifest(raw, self.url))
+        self._base: tuple[str, AbstractFileSystem, str] | None = None
+        self._snapshot = self._read()
+
+    def _read(self) -> Snapshot:
+        return Snapshot(self._fs, self._path, self.url, self._override)
 
     @classmethod
     def from_url(
@@ -147,26 +141,24 @@ class CroissantIndex:
     @property
     def document(self) -> Mapping[str, Any]:
         """The JSON-LD document of metadata.json; not to be changed."""
-        return self._manifest.document
+        return self._snapshot.manifest.document
+
+    @property
+    def base_url(self) -> str:
+        """What relative URL cells are relative to.
+
+        The override, else `copick:baseUrl`, else the parent of the manifest's directory.
+        """
+        return self._snapshot.base_url
 
     @property
     def config(self) -> dict[str, Any]:
         """`copick:config`, with the pickable objects that were put and not yet committed."""
+        config = self._snapshot.manifest.config
         if not self._objects:
-            return self._manifest.config
-        objects = {item["name"]: item for item in self._manifest.config.get("pickable_objects") or []}
-        return {**self._manifest.config, "pickable_objects": list({**objects, **self._objects}.values())}  # [MAN-019]
-
-    def _take(self, raw: bytes, manifest: Manifest) -> None:
-        self._raw, self._manifest = raw, manifest
-        directory = _urls.parent(self.url)
-        if self._override is not None:  # [URL-004]
-            self.base_url = self._override
-        elif manifest.base_url:  # [URL-005] [URL-011]
-            self.base_url = _urls.located(manifest.base_url, directory)
-        else:
-            self.base_url = _urls.parent(directory)  # [URL-006]
-        self._base: tuple[AbstractFileSystem, str] | None = None
+            return config
+        objects = {item["name"]: item for item in config.get("pickable_objects") or []}
+        return {**config, "pickable_objects": list({**objects, **self._objects}.values())}  # [MAN-019]
 
     def put_object(self, definition: Mapping[str, Any]) -> None:
         """Add a pickable object to `copick:config`, or replace that of its name [MAN-018]. Commits, outside a batch."""
@@ -208,9 +200,10 @@ class CroissantIndex:
         absolute = self.absolute_url(url_value)
         if fs_args or _urls.is_absolute(url_value):
             return _storage.open_location(absolute, {**self.static_fs_args, **fs_args})
-        if self._base is None:
-            self._base = _storage.open_location(self.base_url, self.static_fs_args)
-        fs, path = self._base
+        base = self.base_url
+        if self._base is None or self._base[0] != base:
+            self._base = (base, *_storage.open_location(base, self.static_fs_args))
+        _, fs, path = self._base
         return fs, f"{path.rstrip('/')}/{_urls.escaped(url_value, path)}" if path else url_value
 
     # --- rows --------------------------------------------------------------------------------------------
@@ -218,27 +211,27 @@ class CroissantIndex:
     def groups(self, table: str) -> list[str]:
         """The runs that have rows in `table`; for `runs` and `objects`, the names in it."""
         with self._lock:
-            return self._state(table_named(table)).names()
+            return self._snapshot.state(table_named(table)).names()
 
     def has(self, table: str, run: str) -> bool:
         """Whether a run has rows in `table`; for `runs` and `objects`, whether there is a row of that name."""
         with self._lock:
-            return self._state(table_named(table)).has(run)
+            return self._snapshot.state(table_named(table)).has(run)
 
     def columns(self, table: str) -> list[str]:
         """The columns that the CSV of a table has, in its order."""
         with self._lock:
-            return list(self._state(table_named(table)).file.header)
+            return list(self._snapshot.state(table_named(table)).file.header)
 
     def naming(self, table: str, text: str, besides: str) -> list[str]:
         """The runs, other than `besides`, that may have a row in `table` with `text` in a cell."""
         with self._lock:
-            return self._state(table_named(table)).naming(text, besides)
+            return self._snapshot.state(table_named(table)).naming(text, besides)
 
     def count(self, table: str) -> int:
         """The number of rows of a table; no row is parsed unless there are pending changes."""
         with self._lock:
-            state = self._state(table_named(table))
+            state = self._snapshot.state(table_named(table))
             return state.render().count if state.changes else state.file.count
 
     def rows(self, table: str, run: str | None = None) -> Iterator[Row]:
@@ -261,7 +254,7 @@ class CroissantIndex:
 
     def _rows(self, table: Table, run: str) -> list[Row]:
         with self._lock:
-            return list(self._state(table).group(run).values())
+            return list(self._snapshot.state(table).group(run).values())
 
     def rows_of(self, kind: type[R], run: str | None = None) -> Iterator[R]:
         """As `rows`, of the table whose rows are of class `kind`."""
@@ -276,7 +269,7 @@ class CroissantIndex:
             MissingError, DataError: as `rows`.
         """
         with self._lock:
-            rows = self._state(row.table).group(row.group)
+            rows = self._snapshot.state(row.table).group(row.group)
             return rows.get(row.key)  # type: ignore[return-value]  # a table holds rows of one class
 
     def put(self, row: Row) -> None:
@@ -288,7 +281,7 @@ class CroissantIndex:
             StorageError: `storage-failed`; the index is then as before [BAT-006].
         """
         with self._lock, self._committed():
-            self._state(row.table).change(row.group, row.key, row)
+            self._snapshot.state(row.table).change(row.group, row.key, row)
 
     def remove(self, row: Row) -> None:
         """Remove the row with the key of `row`, if there is one. Commits, outside a batch [BAT-001].
@@ -298,7 +291,7 @@ class CroissantIndex:
             StorageError: `storage-failed`; the index is then as before [BAT-006].
         """
         with self._lock, self._committed():
-            state = self._state(row.table)
+            state = self._snapshot.state(row.table)
             if row.key in state.group(row.group):
                 state.change(row.group, row.key, None)
 
@@ -395,11 +388,11 @@ class CroissantIndex:
     @property
     def pending(self) -> bool:
         """Whether there are changes that are not committed."""
-        return bool(self._objects) or any(state.changes for state in self._states.values())
+        return bool(self._objects) or bool(self._snapshot.changed())
 
     def write_reason(self) -> str | None:
         """Why the manifest cannot be written, or None where nothing speaks against it."""
-        return _storage.write_reason(self._fs, self._directory)
+        return _storage.write_reason(self._fs, self._snapshot.directory)
 
     def prepare(self, row: Row) -> None:
         """See that a change to `row` can be committed, before there is data without a row [BAT-005] [BAT-013].
@@ -410,10 +403,10 @@ class CroissantIndex:
         """
         with self._lock, self._standing():
             if self._depth == 0:
-                self._refresh_manifest()
-                self._renew(row.table)
-            self._check_unread(row.table)
-            self._state(row.table).group(row.group)
+                self._snapshot.refresh()
+                self._snapshot.renew(row.table)
+            self._snapshot.check_unread(row.table)
+            self._snapshot.state(row.table).group(row.group)
 
     def commit(self) -> None:
         """Write the pending changes: the CSVs they are in, then metadata.json.
@@ -423,6 +416,7 @@ class CroissantIndex:
 
         Raises:
             ReadOnlyError: `read-only`.
+            LockedError: `locked`, where another process writes all the time.
             StorageError: `storage-failed`. The pending changes are then dropped: memory is as it was [BAT-006].
             DataError: where what others wrote since cannot be read [BAT-013].
             ExistsError: `exists`, where a CSV would be replaced that the manifest does not declare [CSV-032].
@@ -431,7 +425,8 @@ class CroissantIndex:
             if not self.pending:
                 return
             try:
-                with self._standing():
+                with self._standing(), locked(self._fs, self._path):
+                    _commit.recover(self._fs, self._path)
                     self._commit()
             except BaseException:
                 self._discard()
@@ -448,7 +443,7 @@ class CroissantIndex:
             MissingError, DataError, StorageError: as `from_url` and `rows`.
         """
         with self._lock, self._standing():
-            self._refresh_manifest()
+            self._snapshot.refresh()
 
     def reload(self) -> None:
         """Read metadata.json and the tables in use anew [BAT-014]. Pending changes are dropped: commit them before.
@@ -469,35 +464,34 @@ class CroissantIndex:
             MissingError, DataError, StorageError: as `reload`.
         """
         with self._lock:
-            new = CroissantIndex(**self.__getstate__())
-            for name, state in self._states.items():
-                new._adopt(state)
-                new._state(TABLES[name]).parse_as(state)
+            new = self._read()
+            for name, state in self._snapshot.states.items():
+                new.adopt(state)
+                new.state(TABLES[name]).parse_as(state)
             with self._standing():
-                self._take(new._raw, new._manifest)
-                self._states, self._objects, self.deferred = new._states, {}, []
+                self._snapshot, self._objects, self.deferred = new, {}, []
                 yield
+
+    def recover(self) -> None:
+        """Finish the commit of a writer that was killed, if there is one and nobody is at work [COM-010].
+
+        Raises:
+            StorageError: `storage-failed`.
+        """
+        if self.write_reason() is None and _commit.is_unfinished(self._fs, self._path):
+            with suppress(LockedError), locked(self._fs, self._path, wait=0):
+                _commit.recover(self._fs, self._path)
 
     @contextmanager
     def _standing(self) -> Iterator[None]:
         """The old state stands where the block fails."""
-        old = self._raw, self._manifest, dict(self._states), self._objects, self.deferred
+        old = self._snapshot, self._objects, self.deferred
         try:
-            yield
+            with self._snapshot.standing():
+                yield
         except BaseException:
-            self._take(*old[:2])
-            _, _, self._states, self._objects, self.deferred = old
+            self._snapshot, self._objects, self.deferred = old
             raise
-
-    @property
-    def _directory(self) -> str:
-        return self._path.rpartition("/")[0]
-
-    def _file_path(self, table: Table) -> str:
-        return f"{self._directory}/{table.file_name}" if self._directory else table.file_name  # [LAY-001]
-
-    def _read_manifest(self) -> bytes:
-        return _storage.read(self._fs, self._path, "manifest-missing", "a Croissant metadata.json")  # [MAN-001]
 
     @contextmanager
     def _committed(self) -> Iterator[None]:
@@ -508,90 +502,19 @@ class CroissantIndex:
         if self._depth == 0:  # [BAT-001]
             self.commit()
 
-    def _state(self, table: Table) -> TableState:
-        """The state of a table, fetched and checked when it is first asked for."""
-        state = self._states.get(table.name)
-        if state is None:
-            state = self._states[table.name] = self._fetch(table)
-        return state
-
-    def _fetch(self, table: Table) -> TableState:
-        for attempt in range(_RETRIES):
-            if not self._manifest.declares(table):  # [MAN-008]
-                return TableState(TableFile(table, self._file_path(table), encode_table(table, [])), "", None)
-            path = self._file_path(table)
-            signature = _storage.signature(self._fs, path)
-            data = _storage.read(
-                self._fs, path, "table-missing", f"the table {table.name}, which the manifest declares"
-            )
-            checksum = hashlib.sha256(data).hexdigest()
-            declared = self._manifest.sha256(table)
-            if declared in (None, checksum):  # [CSV-004]
-                return TableState(TableFile(table, path, data), checksum, signature)
-            if not self._refresh_manifest():
-                time.sleep(_RETRY_SECONDS * attempt)
-        raise DataError(
-            "table-checksum",
-            f"the file's sha256 is {checksum}, the manifest declares {declared}; the file was changed without its "
-            "manifest, or one of the two is from another version of the project",
-            path=path,
-        )
-
-    def _refresh_manifest(self) -> bool:
-        """Take over a manifest that others wrote, and forget the tables they changed. True if there was one."""
-        raw = self._read_manifest()
-        if raw == self._raw:
-            return False
-        self._take(raw, Manifest(raw, self.url))
-        # Those without changes first: they are only forgotten, which cannot fail.
-        for name, state in sorted(self._states.items(), key=lambda item: bool(item[1].changes)):
-            if self._is_stale(state):
-                self._rebase(name)
-        return True
-
-    def _is_stale(self, state: TableState) -> bool:
-        """Whether the manifest declares another file than the one that was read."""
-        return (self._manifest.sha256(state.file.table) or "") != state.sha256
-
-    def _rebase(self, name: str) -> None:
-        """Put the pending changes of a table on what is on the storage now."""
-        old = self._states[name]
-        if not old.changes:
-            del self._states[name]
-            return
-        new = self._fetch(TABLES[name])
-        for group, changes in old.changes.items():
-            for key, row in changes.items():
-                new.change(group, key, row)  # [BAT-010] [BAT-012]
-        self._states[name] = new
-
-    def _renew(self, table: Table) -> None:
-        """Read a table anew if its file was replaced since it was read."""
-        state = self._states.get(table.name)
-        signature = _storage.signature(self._fs, self._file_path(table))
-        if state is not None and (self._is_stale(state) or signature != state.signature):
-            self._rebase(table.name)
-        self._state(table)
-
-    def _adopt(self, state: TableState) -> None:
-        """Take over what another index read of a table, if the storage still has just that."""
-        table = state.file.table
-        current = _storage.signature(self._fs, self._file_path(table))
-        if state.sha256 == self._manifest.sha256(table) and current is not None and current == state.signature:
-            self._states[table.name] = TableState(state.original, state.sha256, state.signature)
-
     def _commit(self) -> None:
-        self._refresh_manifest()  # [BAT-011]
-        for name in [name for name, state in self._states.items() if state.changes]:
-            self._renew(TABLES[name])  # [BAT-013]
-            self._check_unread(TABLES[name])
-        files = {name: state.render() for name, state in self._states.items() if state.changes}  # [BAT-009]
-        contents = {self._file_path(TABLES[name]): file.data for name, file in files.items()}
+        snapshot = self._snapshot
+        snapshot.refresh()  # [BAT-011]
+        for state in snapshot.changed():
+            snapshot.renew(state.file.table)  # [BAT-013]
+            snapshot.check_unread(state.file.table)
+        files = {name: state.render() for name, state in snapshot.states.items() if state.changes}  # [BAT-009]
+        contents = {snapshot.file_path(TABLES[name]): file.data for name, file in files.items()}
         checksums = {
             name: hashlib.sha256(data).hexdigest() for name, data in zip(files, contents.values(), strict=True)
         }
         document = _manifest.patch(
-            self._manifest.document,
+            snapshot.manifest.document,
             checksums=checksums,
             filled=[name for name, file in files.items() if file.count],
             splits=self._split_names() if "runs" in files else None,  # [MAN-027]
@@ -600,29 +523,18 @@ class CroissantIndex:
         )
         raw = _manifest.dump(document)
         manifest = Manifest(raw, self.url)
-        _storage.write(self._fs, [*contents.items(), (self._path, raw)])
-        self._take(raw, manifest)
+        _commit.publish(self._fs, self._path, contents, raw)
+        snapshot.take(raw, manifest)
         self._objects = {}
         for name, file in files.items():
-            signature = _storage.signature(self._fs, self._file_path(TABLES[name]))
-            self._states[name].committed(file, checksums[name], signature)
-
-    def _check_unread(self, table: Table) -> None:
-        """Refuse to replace a CSV that nobody has read, because the manifest does not declare it [CSV-032]."""
-        path = self._file_path(table)
-        if not self._manifest.declares(table) and self._fs.exists(path):
-            raise ExistsError(
-                "exists",
-                f"the manifest does not declare this file, so {table.name} was taken to be empty; move it away, or "
-                "declare it, before rows are written",
-                path=path,
-            )
+            signature = _storage.signature(self._fs, snapshot.file_path(TABLES[name]))
+            snapshot.states[name].committed(file, checksums[name], signature)
 
     def _split_names(self) -> list[str]:
         return [row.split for row in self.rows_of(RunRow) if row.split]
 
     def _discard(self) -> None:
-        for state in self._states.values():
+        for state in self._snapshot.states.values():
             state.discard()
         self._objects = {}
         self.deferred = []

@@ -48,7 +48,7 @@ def from_croissant(
     if output_path is not None:
         text = json.dumps(root.config.model_dump(mode="json"), indent=4)
         fs, path = _storage.open_location(_urls.normalise(output_path))
-        _storage.write(fs, [(path, text.encode())])
+        _storage.write(fs, path, text.encode())
     return root
 
 

@@ -60,6 +60,8 @@ class CopickRootMLC(CopickRoot):
         self._runs_by_name: dict[str, CopickRunMLC] = {}
         self._completed: dict[str, Any] = {}
         self._take_over()
+        if self.target.indexed:
+            self.index.recover()
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> CopickRootMLC:
@@ -392,7 +394,7 @@ class CopickRootMLC(CopickRoot):
 def _make_overlay_directory(fs: AbstractFileSystem, path: str) -> None:
     """Make a directory of an overlay, with the mark that copick puts into it."""
     try:
-        _storage.write(fs, [(f"{path}/.meta", b"meta")])
+        _storage.write(fs, f"{path}/.meta", b"meta")
     except BaseException:
         if _storage.is_local(fs):  # what has a directory exists
             with suppress(OSError):

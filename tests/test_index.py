@@ -165,7 +165,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting for another process that will not come."""
-    monkeypatch.setattr("copick_mlc.index._RETRY_SECONDS", 0)
+    monkeypatch.setattr("copick_mlc._snapshot._RETRY_SECONDS", 0)
 
 
 @pytest.fixture
@@ -321,7 +321,7 @@ def test_a_reader_waits_for_a_commit_that_is_half_done(path: Path, monkeypatch: 
         if len(waits) == 2:
             path.write_bytes((other / "metadata.json").read_bytes())
 
-    monkeypatch.setattr("copick_mlc.index.time.sleep", sleep)
+    monkeypatch.setattr("copick_mlc._snapshot.time.sleep", sleep)
     assert index.find(NEW) == NEW
     assert len(waits) == 2
 

@@ -204,7 +204,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_storage, "write", interrupt)
+        patch.setattr(_storage, "stage", interrupt)
         yield
 
 

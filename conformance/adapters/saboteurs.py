@@ -28,6 +28,7 @@ from copick_mlc import (
 )
 from copick_mlc._csv import TableFile
 from copick_mlc._manifest import Manifest
+from copick_mlc._snapshot import Snapshot
 from copick_mlc._target import Target
 from copick_mlc.index import CroissantIndex
 
@@ -238,8 +239,8 @@ class LastWriterWins(Saboteur):
     caught_by: ClassVar = ["bat-merges-rows"]
 
     def break_something(self) -> None:
-        CroissantIndex._refresh_manifest = lambda self: False  # type: ignore[method-assign]
-        CroissantIndex._is_stale = lambda self, state: False  # type: ignore[method-assign]
+        Snapshot.refresh = lambda self: False  # type: ignore[method-assign]
+        Snapshot._is_stale = lambda self, state: False  # type: ignore[method-assign]
         _storage.signature = lambda fs, path: None
 
 
@@ -285,7 +286,7 @@ class RowBeforeData(Saboteur):
         def write_file(self: Target, row: Any, data: bytes, **columns: Any) -> None:
             fs, path = self.claim(row)
             self.record(row, **columns)
-            _storage.write(fs, [(path, data)])
+            _storage.write(fs, path, data)
 
         Target.write_file = write_file  # type: ignore[method-assign]
 

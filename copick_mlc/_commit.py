@@ -1,0 +1,222 @@
+"""How tables and manifest are replaced as one, so that whoever is killed when leaves the old state or the new one.
+
+On the local disk what is new is staged beside what it replaces. That the manifest of a commit gets the name
+`metadata.json.pending` makes the commit: it names the sha256 of every table, and the table with that sha256 is found in
+its place or staged. Then tables and manifest are renamed into their places. Whoever comes between reads through the
+pending manifest, and who comes next with the lock finishes. Rules: SPEC.md, Commits [COM].
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+
+from fsspec import AbstractFileSystem
+
+from copick_mlc import _storage
+from copick_mlc._manifest import Manifest
+from copick_mlc._tables import TABLES
+from copick_mlc.errors import CroissantWarning, DataError, MissingError
+
+_PENDING = ".pending"
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def read_manifest(fs: AbstractFileSystem, path: str) -> bytes:
+    """The bytes of the manifest: metadata.json, or the pending one of a commit that is not finished [COM-004].
+
+    Raises:
+        MissingError, StorageError: `manifest-missing`, `storage-failed`.
+    """
+    pending = _read_pending(fs, path)
+    if pending is not None:
+        return pending
+    return _storage.read(fs, path, "manifest-missing", "a Croissant metadata.json")  # [MAN-001]
+
+
+def read_staged(fs: AbstractFileSystem, path: str, sha256: str | None) -> bytes | None:
+    """The table with this sha256 that a commit staged to replace the one at `path`, if there is one [COM-005]."""
+    if sha256 is None or not _storage.is_local(fs):
+        return None
+    if not _SHA256.fullmatch(sha256):  # a manifest says it, and it is to be a part of a path
+        return None
+    data = _read_if_there(fs, _staged(path, sha256))
+    return data if data is not None and _sum(data) == sha256 else None
+
+
+def is_unfinished(fs: AbstractFileSystem, path: str) -> bool:
+    """Whether there is a pending manifest."""
+    return _storage.is_local(fs) and os.path.exists(_pending(path))
+
+
+def publish(fs: AbstractFileSystem, path: str, tables: Mapping[str, bytes], manifest: bytes) -> None:
+    """Replace tables and manifest. Whoever calls this holds the lock, and has recovered.
+
+    A file keeps its mode [BAT-016], and a symbolic link its place [BAT-017].
+
+    Args:
+        fs: The file system.
+        path: Path of metadata.json.
+        tables: The new bytes of tables, by path.
+        manifest: The new bytes of metadata.json.
+
+    Raises:
+        StorageError: `storage-failed`. All is as before.
+    """
+    if not tables:
+        _storage.write(fs, path, manifest)
+        return
+    with _storage.writing(path):
+        if not _storage.is_local(fs):
+            for place, data in [*tables.items(), (path, manifest)]:
+                fs.pipe_file(place, data)
+            return
+        moves = _make_pending(path, tables, manifest)
+        try:
+            os.replace(*moves[0])
+        except OSError:
+            os.unlink(moves[-1][0])  # the pending manifest first, which makes the others count
+            for staged, _ in moves[:-1]:
+                _storage.discard(staged)
+            raise
+    try:
+        _finish(moves[1:])
+    except OSError as error:
+        warnings.warn(
+            f"{path}: the commit is made, but not all of its files can be put in their places: {error}. Readers that "
+            "know of pending commits find them; the next commit, or `python -m copick_mlc repair`, puts them there",
+            CroissantWarning,
+            stacklevel=4,
+        )
+
+
+def recover(fs: AbstractFileSystem, path: str) -> None:
+    """Finish what a killed writer left: roll its pending commit forward if it is complete, else remove it [COM-006].
+
+    Whoever calls this holds the lock.
+
+    Raises:
+        StorageError: `storage-failed`.
+    """
+    if not _storage.is_local(fs):
+        return
+    with _storage.writing(path):
+        if is_unfinished(fs, path):
+            if _read_pending(fs, path) is None:
+                os.unlink(_pending(path))
+            else:
+                _finish(list(_moves(fs, path)))
+    for leftover in leftovers(fs, path):
+        _storage.discard(leftover)  # [COM-007]
+
+
+def leftovers(fs: AbstractFileSystem, path: str) -> list[str]:
+    """The paths of what a killed writer staged, without a pending manifest that needs it."""
+    if not _storage.is_local(fs) or is_unfinished(fs, path):
+        return []
+    places = [os.path.split(os.path.realpath(place)) for place in (path, *_table_paths(path).values())]
+    names = "|".join(re.escape(name) for _, name in places)
+    ours = re.compile(rf"\.({names})\.[0-9a-f]{{12}}\.tmp|({names})\.[0-9a-f]{{64}}\.pending")
+    directories = {directory for directory, _ in places if os.path.isdir(directory)}
+    return [os.path.join(d, name) for d in sorted(directories) for name in os.listdir(d) if ours.fullmatch(name)]
+
+
+def _make_pending(path: str, tables: Mapping[str, bytes], manifest: bytes) -> list[tuple[str, str]]:
+    """Stage everything and make the commit pending [COM-002]; the moves that finish it, that of the manifest last."""
+    moves = []
+    target = os.path.realpath(path)
+    pending = _pending(path)
+    with ExitStack() as undo:
+        for place, data in tables.items():
+            real, staged = os.path.realpath(place), _staged(place, _sum(data))
+            os.makedirs(os.path.dirname(real), exist_ok=True)
+            temporary = _storage.stage(real, data)
+            undo.callback(_storage.discard, temporary)
+            os.replace(temporary, staged)
+            undo.callback(_storage.discard, staged)
+            moves.append((staged, real))
+        for directory in {os.path.dirname(real) for _, real in moves}:
+            _storage.sync_directory(directory)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        temporary = _storage.stage(target, manifest)
+        undo.callback(_storage.discard, temporary)
+        os.replace(temporary, pending)
+        undo.callback(_storage.discard, pending)
+        _storage.sync_directory(os.path.dirname(target))
+        undo.pop_all()
+    return [*moves, (pending, target)]
+
+
+def _finish(moves: list[tuple[str, str]]) -> None:
+    """Put files in their places, the manifest last [COM-003]."""
+    for source, target in moves:
+        os.replace(source, target)
+    for directory in {os.path.dirname(target) for _, target in moves}:
+        _storage.sync_directory(directory)
+
+
+def _moves(fs: AbstractFileSystem, path: str) -> Iterator[tuple[str, str]]:
+    """The moves that are still to be made of a complete pending commit."""
+    pending = Manifest(_read_if_there(fs, _pending(path)) or b"", path)
+    for name, place in _table_paths(path).items():
+        sha256 = pending.sha256(TABLES[name])
+        if read_staged(fs, place, sha256) is not None:
+            yield _staged(place, str(sha256)), os.path.realpath(place)
+    yield _pending(path), os.path.realpath(path)
+
+
+def _read_pending(fs: AbstractFileSystem, path: str) -> bytes | None:
+    """The pending manifest, if there is one and all that it needs is there [COM-004]."""
+    data = _read_if_there(fs, _pending(path)) if _storage.is_local(fs) else None
+    if data is None:
+        return None
+    try:
+        pending = Manifest(data, path)
+    except DataError:
+        return None
+    before = _declared(_read_if_there(fs, path) or b"", path)
+    for name, place in _table_paths(path).items():
+        sha256 = pending.sha256(TABLES[name])
+        if sha256 is None or sha256 == before.get(name):
+            continue
+        # In this order: it is moved from the one place to the other.
+        if read_staged(fs, place, sha256) is None and _sum(_read_if_there(fs, place) or b"") != sha256:
+            return None
+    return data
+
+
+def _declared(manifest: bytes, path: str) -> dict[str, str | None]:
+    """The sha256 of the tables, by name; none where the manifest cannot be read."""
+    try:
+        parsed = Manifest(manifest, path)
+    except DataError:
+        return {}
+    return {name: parsed.sha256(table) for name, table in TABLES.items()}
+
+
+def _table_paths(path: str) -> dict[str, str]:
+    directory = os.path.dirname(path)
+    return {name: os.path.join(directory, table.file_name) for name, table in TABLES.items()}
+
+
+def _pending(path: str) -> str:
+    return f"{os.path.realpath(path)}{_PENDING}"
+
+
+def _staged(path: str, sha256: str) -> str:
+    return f"{os.path.realpath(path)}.{sha256}{_PENDING}"
+
+
+def _sum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _read_if_there(fs: AbstractFileSystem, path: str) -> bytes | None:
+    try:
+        return _storage.read(fs, path, "data-missing", "a file of a commit")
+    except MissingError:
+        return None
