@@ -6,6 +6,8 @@ modes, and written to the canonical place below the root's target. Rules: SPEC.m
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,9 +16,10 @@ from fsspec import AbstractFileSystem
 from zarr.storage import FSStore
 
 from copick_mlc import _storage
-from copick_mlc._entity import LazyMeta, Located, copick_rules, forget
+from copick_mlc._directory import replaced_directory
+from copick_mlc._entity import LazyMeta, Located, copick_rules, forget, leaving
 from copick_mlc._zarr import create_store, decoding, has_content, open_store
-from copick_mlc.errors import MissingError, ReadOnlyError
+from copick_mlc.errors import CroissantWarning, MissingError, ReadOnlyError
 from copick_mlc.index import InstanceSegmentationRow, MeshRow, PanopticSegmentationRow, PicksRow, SegmentationRow
 
 if TYPE_CHECKING:
@@ -92,16 +95,6 @@ class Artifact(Located):
             )
         self._project.target.check()
 
-    def _read(self) -> bytes:
-        """The bytes of the data, a file, whatever the sha256 of its row [PIK-010].
-
-        Raises:
-            MissingError, StorageError: `data-missing` [URL-010], `storage-failed`.
-        """
-        fs, path = self._place()
-        key = self.identity.key
-        return _storage.read(fs, path, "data-missing", f"the file of {key} in {self.identity.table.file_name}")
-
     def _exists(self) -> bool:
         """Whether there is a row, or in an overlay data, of this artifact."""
         if self._indexed:
@@ -116,8 +109,8 @@ class Artifact(Located):
             ReadOnlyError, StorageError: `read-only` [OVL-005], `storage-failed`.
         """
         self._check_mutable()
-        self._delete_data()
-        self._leave_list()
+        with leaving(self._exists, self._leave_list):
+            self._delete_data()
 
     def _delete_data(self) -> None:
         self._project.target.delete([self.identity])
@@ -169,11 +162,35 @@ class AnnotationFile(Annotation):
         """Path of the directory that holds the file, with a slash at its end."""
         return self.path.rpartition("/")[0] + "/"
 
+    def _read(self) -> bytes:
+        """The bytes of the file. Where they do not have the sha256 of the row, a CroissantWarning says so [PIK-010].
+
+        Raises:
+            MissingError, StorageError: `data-missing` [URL-010], `storage-failed`.
+        """
+        fs, path = self._place()
+        key, name = self.identity.key, self.identity.table.file_name
+        data = _storage.read(fs, path, "data-missing", f"the file of {key} in {name}")
+        index, checksum = self._project.index, hashlib.sha256(data).hexdigest()
+
+        def differs(row: PicksRow | MeshRow | None) -> bool:
+            return row is not None and row.sha256 not in (None, checksum)
+
+        # Another process may have stored both, file and row.
+        if self._indexed and differs(index.find(self.identity)) and differs(row := index.committed(self.identity)):
+            warnings.warn(
+                f"{path}: the file's sha256 is {checksum}, {name} says {row and row.sha256}; the file was changed "
+                "without its row. It is read as it is; `python -m copick_mlc verify` lists all such files",
+                CroissantWarning,
+                stacklevel=4,
+            )
+        return data
+
 
 class Volume(Artifact):
     """Mixin of the artifacts that are zarr stores."""
 
-    _replacing = False
+    _written: tuple[AbstractFileSystem, str] | None = None  # where a write in progress goes
 
     @property
     def _is_new(self) -> bool:
@@ -190,14 +207,15 @@ class Volume(Artifact):
             ReadOnlyError: `read-only`, where a new store cannot be made [BAT-018].
         """
         target = self._project.target
-        if self._replacing:
-            return open_store(*target.place(self.identity), writable=True)
+        if self._written is not None:
+            return open_store(*self._written, writable=True)
         if self._is_new:
             fs, path = target.claim(self.identity)
-            with _storage.writing(path):
-                store = create_store(fs, path)
+            if not fs.exists(path):
+                with replaced_directory(fs, path) as new, _storage.writing(path):
+                    create_store(fs, new)
             target.record(self.identity)
-            return store
+            return open_store(fs, path, writable=True)
         fs, path = self._place()
         if not fs.exists(path):
             key = self.identity.key
@@ -224,16 +242,12 @@ class Volume(Artifact):
 
     @contextmanager
     def _replaced(self) -> Iterator[None]:
-        """Write a whole new volume: `zarr()` is the canonical store meanwhile, and its row follows [TOM-007]."""
+        """Write a whole new volume: `zarr()` is what takes its place then [LAY-013]; its row follows [TOM-007]."""
         self._check_mutable()
         target = self._project.target
-        _, path = target.claim(self.identity)
-        self._replacing = True
-        try:
-            with _storage.writing(path), copick_rules():
-                yield
-        finally:
-            self._replacing = False
+        fs, path = target.claim(self.identity)
+        with replaced_directory(fs, path) as new, self._writing(fs, new):
+            yield
         target.record(self.identity)
 
     @contextmanager
@@ -248,8 +262,19 @@ class Volume(Artifact):
             with _storage.writing(path):
                 copy.clear()
                 copy.update({key: source[key] for key in source})
-        with self._replaced():
+        with self._writing(fs, path):
             yield
+        target.record(self.identity)
+
+    @contextmanager
+    def _writing(self, fs: AbstractFileSystem, path: str) -> Iterator[None]:
+        """Have `zarr()` be the store at `path`."""
+        self._written = fs, path
+        try:
+            with _storage.writing(path), copick_rules():
+                yield
+        finally:
+            self._written = None
 
 
 def shadowed(published: list[T], overlay: list[T]) -> list[T]:

@@ -20,7 +20,7 @@ from fsspec import AbstractFileSystem
 from copick_mlc import _storage
 from copick_mlc._manifest import Manifest
 from copick_mlc._tables import TABLES
-from copick_mlc.errors import CroissantWarning, DataError, MissingError
+from copick_mlc.errors import CroissantWarning, DataError
 
 _PENDING = ".pending"
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -44,7 +44,7 @@ def read_staged(fs: AbstractFileSystem, path: str, sha256: str | None) -> bytes 
         return None
     if not _SHA256.fullmatch(sha256):  # a manifest says it, and it is to be a part of a path
         return None
-    data = _read_if_there(fs, _staged(path, sha256))
+    data = _storage.read_if_there(fs, _staged(path, sha256))
     return data if data is not None and _sum(data) == sha256 else None
 
 
@@ -161,7 +161,7 @@ def _finish(moves: list[tuple[str, str]]) -> None:
 
 def _moves(fs: AbstractFileSystem, path: str) -> Iterator[tuple[str, str]]:
     """The moves that are still to be made of a complete pending commit."""
-    pending = Manifest(_read_if_there(fs, _pending(path)) or b"", path)
+    pending = Manifest(_storage.read_if_there(fs, _pending(path)) or b"", path)
     for name, place in _table_paths(path).items():
         sha256 = pending.sha256(TABLES[name])
         if read_staged(fs, place, sha256) is not None:
@@ -171,20 +171,20 @@ def _moves(fs: AbstractFileSystem, path: str) -> Iterator[tuple[str, str]]:
 
 def _read_pending(fs: AbstractFileSystem, path: str) -> bytes | None:
     """The pending manifest, if there is one and all that it needs is there [COM-004]."""
-    data = _read_if_there(fs, _pending(path)) if _storage.is_local(fs) else None
+    data = _storage.read_if_there(fs, _pending(path)) if _storage.is_local(fs) else None
     if data is None:
         return None
     try:
         pending = Manifest(data, path)
     except DataError:
         return None
-    before = _declared(_read_if_there(fs, path) or b"", path)
+    before = _declared(_storage.read_if_there(fs, path) or b"", path)
     for name, place in _table_paths(path).items():
         sha256 = pending.sha256(TABLES[name])
         if sha256 is None or sha256 == before.get(name):
             continue
         # In this order: it is moved from the one place to the other.
-        if read_staged(fs, place, sha256) is None and _sum(_read_if_there(fs, place) or b"") != sha256:
+        if read_staged(fs, place, sha256) is None and _sum(_storage.read_if_there(fs, place) or b"") != sha256:
             return None
     return data
 
@@ -213,10 +213,3 @@ def _staged(path: str, sha256: str) -> str:
 
 def _sum(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _read_if_there(fs: AbstractFileSystem, path: str) -> bytes | None:
-    try:
-        return _storage.read(fs, path, "data-missing", "a file of a commit")
-    except MissingError:
-        return None

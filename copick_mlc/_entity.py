@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +98,18 @@ def no_ghost(entities: list[Any]) -> Iterator[None]:
     except BaseException:
         del entities[length:]  # [BAT-006]
         raise
+
+
+@contextmanager
+def leaving(exists: Callable[[], bool], leave: Callable[[], None]) -> Iterator[None]:
+    """Call `leave` when the block has deleted an entity, also where it then fails to remove all of its data."""
+    try:
+        yield
+    except CroissantError:
+        if not exists():
+            leave()
+        raise
+    leave()
 
 
 def forget(cached: list[Any] | None, entity: Any) -> None:

@@ -81,6 +81,18 @@ def read(fs: AbstractFileSystem, path: str, code: str, what: str) -> bytes:
     return data
 
 
+def read_if_there(fs: AbstractFileSystem, path: str) -> bytes | None:
+    """The bytes of a file, or None where there is none.
+
+    Raises:
+        StorageError: `storage-failed`.
+    """
+    try:
+        return read(fs, path, "data-missing", "a file")
+    except MissingError:
+        return None
+
+
 def signature(fs: AbstractFileSystem, path: str) -> object:
     """Something that changes when a local file is replaced; None on other storage."""
     if not is_local(fs):

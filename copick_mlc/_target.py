@@ -117,19 +117,21 @@ class Target:
         return fs, path
 
     def write_file(self, row: Row, data: bytes, **columns: Any) -> None:
-        """Keep a file, then its row with these columns [BAT-005]. A row that cannot be committed leaves no new file.
+        """Keep a file, then its row with these columns [BAT-005]. If that cannot be committed, the file is as before.
 
         Raises:
             ReadOnlyError, UsageError, StorageError: as `claim`.
         """
         fs, path = self.claim(row)
-        is_new = self.indexed and self.index.find(row) is None
-        _storage.write(fs, path, data)
+        before = _storage.read_if_there(fs, path)
         try:
+            _storage.write(fs, path, data)
             self.record(row, **columns)
         except CroissantError:
-            if is_new:
+            if before is None:
                 _storage.remove(fs, path)
+            elif _storage.read_if_there(fs, path) != before:
+                _storage.write(fs, path, before)
             raise
 
     def record(self, row: Row, **columns: Any) -> None:

@@ -139,11 +139,9 @@ def open_store(fs: AbstractFileSystem, path: str, *, writable: bool) -> FSStore:
     )
 
 
-def create_store(fs: AbstractFileSystem, path: str) -> FSStore:
-    """A new zarr store with an empty root group, so that it exists on object stores too."""
-    store = open_store(fs, path, writable=True)
-    zarr.group(store=store)
-    return store
+def create_store(fs: AbstractFileSystem, path: str) -> None:
+    """Make a zarr store with an empty root group, so that it exists on object stores too."""
+    zarr.group(store=open_store(fs, path, writable=True))
 
 
 def has_content(store: FSStore) -> bool:

@@ -272,6 +272,15 @@ class CroissantIndex:
             rows = self._snapshot.state(row.table).group(row.group)
             return rows.get(row.key)  # type: ignore[return-value]  # a table holds rows of one class
 
+    def committed(self, row: R) -> R | None:
+        """As `find`, but the row as it is on the storage now, whoever wrote it. Nothing is taken over.
+
+        Raises:
+            MissingError, DataError, StorageError: as `from_url` and `rows`.
+        """
+        rows = self._read().state(row.table).group(row.group)
+        return rows.get(row.key)  # type: ignore[return-value]  # a table holds rows of one class
+
     def put(self, row: Row) -> None:
         """Add a row, or replace the row with its key. Commits, outside a batch [BAT-001].
 

@@ -61,7 +61,7 @@ class CopickObjectMLC(Volume, CopickObjectOverlay):
         Raises:
             MissingError: `data-missing`, where there is a row but no data.
         """
-        if not self.is_particle or (self._is_new and not self._replacing):
+        if not self.is_particle or (self._is_new and self._written is None):
             return None
         return super().zarr()
 

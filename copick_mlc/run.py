@@ -10,7 +10,7 @@ from copick.models import CopickMeshMeta, CopickRunMeta, CopickSegmentationMeta,
 
 from copick_mlc import _layout
 from copick_mlc._artifact import shadowed
-from copick_mlc._entity import LazyMeta, Located, no_ghost
+from copick_mlc._entity import LazyMeta, Located, leaving, no_ghost
 from copick_mlc._tables import TABLES, size_form
 from copick_mlc.errors import ReadOnlyError, UsageError
 from copick_mlc.index import (
@@ -95,7 +95,10 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
             index.catch_up()  # what others added to the run meanwhile goes too
             tables = [table for table in TABLES.values() if table.name != "objects"]
             rows = [row for table in tables for row in index.rows(table.name, self.name)]  # [RUN-006]
-        target.delete(rows, self.identity)  # [RUN-007]
+        with leaving(lambda: self.root.ensure(self.identity, create=False), self._leave_list):
+            target.delete(rows, self.identity)  # [RUN-007]
+
+    def _leave_list(self) -> None:
         self._invalidate_caches()
         self.root.forget_run(self)
 

@@ -10,7 +10,7 @@ from copick.models import CopickFeaturesMeta, CopickTomogramMeta
 
 from copick_mlc import _layout
 from copick_mlc._artifact import Volume, shadowed
-from copick_mlc._entity import LazyMeta, no_ghost
+from copick_mlc._entity import LazyMeta, leaving, no_ghost
 from copick_mlc.features import CopickFeaturesMLC
 from copick_mlc.index import FeaturesRow, TomogramRow
 
@@ -158,6 +158,9 @@ class CopickTomogramMLC(LazyMeta, Volume, CopickTomogramOverlay):
             ReadOnlyError: `read-only`; also where a feature map is published and the tomogram is not.
         """
         self._check_mutable()
-        self._project.target.delete([self.identity, *self._going()])
+        with leaving(self._exists, self._leave_list):
+            self._project.target.delete([self.identity, *self._going()])
+
+    def _leave_list(self) -> None:
         self._features: list[CopickFeaturesMLC] | None = []
-        self._leave_list()
+        super()._leave_list()

@@ -9,7 +9,7 @@ from copick.models import CopickTomogramMeta, CopickVoxelSpacingMeta
 
 from copick_mlc import _layout
 from copick_mlc._artifact import shadowed
-from copick_mlc._entity import Located, forget, no_ghost
+from copick_mlc._entity import Located, forget, leaving, no_ghost
 from copick_mlc.errors import ReadOnlyError
 from copick_mlc.index import FeaturesRow, Row, TomogramRow, VoxelSpacingRow
 from copick_mlc.tomogram import CopickTomogramMLC
@@ -116,6 +116,9 @@ class CopickVoxelSpacingMLC(Located, CopickVoxelSpacingOverlay):
             project.index.catch_up()  # what others added to it meanwhile goes too
             for kind in (TomogramRow, FeaturesRow):  # [VOX-005]
                 rows += [row for row in project.index.rows_of(kind, self.run.name) if row.key[:2] == key]
-        project.target.delete(rows, self.identity)  # [VOX-006]
+        with leaving(lambda: project.ensure(self.identity, create=False), self._leave_list):
+            project.target.delete(rows, self.identity)  # [VOX-006]
+
+    def _leave_list(self) -> None:
         self._tomograms: list[CopickTomogramMLC] | None = []
         forget(self.run._voxel_spacings, self)

@@ -24,7 +24,7 @@ import zarr
 from copick_mlc import CopickRootMLC, CroissantError, CroissantIndex, export_croissant, from_croissant
 from copick_mlc._manifest import record_set
 from copick_mlc._tables import TABLES
-from copick_mlc.errors import DataError, StorageError
+from copick_mlc.errors import CroissantWarning, DataError, StorageError
 from copick_mlc.index import ObjectRow, PicksRow, RunRow, TomogramRow
 from copick_mlc.opening import open_project
 
@@ -117,7 +117,7 @@ def test_picks_that_are_nested_too_deeply(root: CopickRootMLC, text: str) -> Non
     """PIK-009."""
     picks = run_1(root).picks[0]
     Path(picks.path).write_text(text)
-    with pytest.raises(DataError) as caught:
+    with pytest.warns(CroissantWarning, match="sha256"), pytest.raises(DataError) as caught:
         _ = picks.points
     assert caught.value.code == "data-invalid"
 

@@ -360,6 +360,7 @@ def test_phantom_objects_are_neither_made_nor_listed(bare: Path) -> None:
 @pytest.mark.parametrize(
     "opened", [from_croissant, lambda path: copick.from_croissant(str(path))], ids=["ours", "copick's"]
 )
+@pytest.mark.filterwarnings("ignore:.*the file's sha256 is:copick_mlc.errors.CroissantWarning")  # the row's is made up
 def test_a_croissant_source_keeps_what_its_rows_say(manifest: Path, tmp_path: Path, opened: Any) -> None:
     path = manifest.parent / "picks.csv"
     found = rows(manifest, "picks")

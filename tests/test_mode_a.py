@@ -768,7 +768,7 @@ def test_shared_data_stays(manifest: Path, project: Path) -> None:
 
     def share(line: dict[str, str]) -> None:
         if line["run"] == "TS_001":
-            line["url"] = canonical("picks")
+            line |= {"url": canonical("picks"), "sha256": ""}
 
     rewrite(manifest, "picks", share)
     root = from_croissant(manifest)

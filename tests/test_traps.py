@@ -18,7 +18,7 @@ import zarr
 from fsspec.implementations.local import LocalFileSystem
 
 from copick_mlc import CopickConfigMLCroissant, CopickRootMLC, CopickRunMLC, CroissantError, _storage, from_croissant
-from copick_mlc.errors import DataError, StorageError, UsageError
+from copick_mlc.errors import CroissantWarning, DataError, StorageError, UsageError
 from copick_mlc.index import PicksRow
 from tests.projects import inventory, tree
 from tests.test_mode_a import (
@@ -389,7 +389,10 @@ def test_file_that_is_no_mesh(either: CopickRootMLC, project: Path) -> None:
     for bad in (b"", b"glTF", data[:100], data[:-10], bytes(100), data.replace(b"bufferView", b"bufferVeiw")):
         file.write_bytes(bad)
         mesh = the_mesh(reopened(either))
-        with pytest.raises(ValueError, match="not a binary glTF") as raised:
+        with (
+            pytest.warns(CroissantWarning, match="sha256"),
+            pytest.raises(ValueError, match="not a binary glTF") as raised,
+        ):
             _ = mesh.mesh
         assert isinstance(raised.value, CroissantError)
         assert (raised.value.code, raised.value.path) == ("data-invalid", str(file))
