@@ -16,8 +16,9 @@ from fsspec import AbstractFileSystem
 from zarr.storage import FSStore
 
 from copick_mlc import _storage
-from copick_mlc._directory import replaced_directory
+from copick_mlc._directory import new_directory
 from copick_mlc._entity import LazyMeta, Located, copick_rules, forget, leaving
+from copick_mlc._tables import Key
 from copick_mlc._zarr import create_store, decoding, has_content, open_store
 from copick_mlc.errors import CroissantWarning, MissingError, ReadOnlyError
 from copick_mlc.index import InstanceSegmentationRow, MeshRow, PanopticSegmentationRow, PicksRow, SegmentationRow
@@ -100,7 +101,7 @@ class Artifact(Located):
         if self._indexed:
             return self._project.index.find(self.identity) is not None
         fs, path = self._place()
-        return bool(fs.exists(path))
+        return _storage.exists(fs, path)
 
     def delete(self) -> None:
         """Delete the row, then the data [BAT-007].
@@ -113,7 +114,7 @@ class Artifact(Located):
             self._delete_data()
 
     def _delete_data(self) -> None:
-        self._project.target.delete([self.identity])
+        self._project.target.delete(lambda: [self.identity])
 
     def _leave_list(self) -> None:
         """Make way, once deleted, for the published artifact with this key, if there is one [OVL-007]."""
@@ -211,13 +212,15 @@ class Volume(Artifact):
             return open_store(*self._written, writable=True)
         if self._is_new:
             fs, path = target.claim(self.identity)
-            if not fs.exists(path):
-                with replaced_directory(fs, path) as new, _storage.writing(path):
-                    create_store(fs, new)
-            target.record(self.identity)
+            with target.exclusive():
+                if not fs.exists(path):
+                    with new_directory(fs, path) as new, _storage.writing(path):
+                        create_store(fs, new.path)
+                        new.take_place()
+                target.record(self.identity)
             return open_store(fs, path, writable=True)
         fs, path = self._place()
-        if not fs.exists(path):
+        if not _storage.exists(fs, path):
             key = self.identity.key
             raise MissingError("data-missing", f"there is no zarr store; {key} names it", path=path)
         own = target.place(self.identity)
@@ -246,9 +249,12 @@ class Volume(Artifact):
         self._check_mutable()
         target = self._project.target
         fs, path = target.claim(self.identity)
-        with replaced_directory(fs, path) as new, self._writing(fs, new):
-            yield
-        target.record(self.identity)
+        with new_directory(fs, path) as new:
+            with self._writing(fs, new.path):
+                yield
+            with target.exclusive():
+                new.take_place()
+                target.record(self.identity)
 
     @contextmanager
     def _modified(self) -> Iterator[None]:
@@ -284,5 +290,10 @@ def shadowed(published: list[T], overlay: list[T]) -> list[T]:
     """
     if not published or not overlay:
         return published or overlay
-    keys = {artifact.identity.key for artifact in overlay}
-    return [artifact for artifact in published if artifact.identity.key not in keys] + overlay
+    keys = {_full_key(artifact) for artifact in overlay}
+    return [artifact for artifact in published if _full_key(artifact) not in keys] + overlay
+
+
+def _full_key(artifact: Artifact) -> tuple[str, Key]:
+    """The key with its table; segmentations of several tables are in one list."""
+    return artifact.identity.table.name, artifact.identity.key

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import csv
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
@@ -33,14 +34,16 @@ def split_records(data: bytes) -> list[bytes]:
     if b'"' not in data:
         return lines
     records = []
-    pending = b""
+    pending: list[bytes] = []
+    quoted = False
     for line in lines:
-        pending += line
+        pending.append(line)
         # RFC 4180 doubles a quote within quotes, so a record is complete when its quotes are even.
-        if pending.count(b'"') % 2 == 0:
-            records.append(pending)
-            pending = b""
-    return [*records, pending] if pending else records
+        quoted ^= line.count(b'"') % 2 == 1
+        if not quoted:
+            records.append(b"".join(pending))
+            pending.clear()
+    return [*records, b"".join(pending)] if pending else records
 
 
 class TableFile:
@@ -113,7 +116,7 @@ class TableFile:
                 row = self._parse(record, start)
                 key = self.table.key(row)
                 if key in rows:  # [CSV-018]
-                    raise self._error("table-key-duplicate", f"a second row with the key {key}", start)
+                    raise self._error("table-key-duplicate", f"a second row with the key {_cut(str(key))}", start)
                 rows[key] = row
                 start += len(record)
         return rows
@@ -175,13 +178,15 @@ class TableFile:
             if column.is_key and column.name not in header:  # [CSV-011]
                 raise self._error(
                     "table-column",
-                    f"the header lacks the key column {column.name}; it has {', '.join(header)}",
+                    f"the header lacks the key column {column.name}; it has {_cut(', '.join(header))}",
                     0,
                     column.name,
                 )
-        for name in header:
-            if header.count(name) > 1:  # [CSV-012]
-                raise self._error("table-column", f"the header names the column {name!r} twice", 0, name)
+        for name, count in Counter(header).items():
+            if count > 1:  # [CSV-012]
+                raise self._error(
+                    "table-column", f"the header names the column {_cut(repr(name))} twice", 0, _cut(name)
+                )
         return header
 
     def _check_quotes(self, records: list[bytes]) -> None:
@@ -257,7 +262,7 @@ class TableFile:
                     values[index] = _CONVERSIONS[column.data_type](values[index])
         except ValueError:
             code, expected = _EXPECTED[column.data_type]
-            raise self._error(code, f"{values[index]!r} is not {expected}", position, column.name) from None
+            raise self._error(code, f"{_cut(repr(values[index]))} is not {expected}", position, column.name) from None
         return table.make(values)
 
     def _error(self, code: str, message: str, position: int, column: str | None = None) -> DataError:
@@ -335,5 +340,9 @@ class TableFile:
 
 
 def _excerpt(record: bytes) -> str:
-    text = record.decode(errors="replace").rstrip("\r\n")
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+    return _cut(repr(record.decode(errors="replace").rstrip("\r\n")))
+
+
+def _cut(text: str) -> str:
+    """What a message needs of a text of any length."""
+    return text if len(text) <= 200 else text[:197] + "..."

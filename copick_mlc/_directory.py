@@ -25,39 +25,51 @@ _RENAME_EXCHANGE = 2
 _NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
 
+class NewDirectory:
+    """A directory that is to take the place of another.
+
+    Attributes:
+        path: Where it is written.
+    """
+
+    def __init__(self, path: str, target: str) -> None:
+        self.path, self._target = path, target
+
+    def take_place(self) -> None:
+        """Have this directory in its place, and what was there, if anything, where this was [LAY-013].
+
+        Raises:
+            StorageError: `storage-failed`. What was there is as before.
+        """
+        if self.path == self._target:
+            return
+        with _storage.writing(self._target):
+            if not os.path.lexists(self._target):
+                os.rename(self.path, self._target)
+            elif not _exchange(self.path, self._target):
+                # Other systems have no such step. Who is killed between these leaves the old directory at `former`.
+                former = f"{self.path}.former"
+                os.rename(self._target, former)
+                os.rename(self.path, self._target)
+                os.rename(former, self.path)
+
+
 @contextmanager
-def replaced_directory(fs: AbstractFileSystem, path: str) -> Iterator[str]:
-    """The path of a directory to write to, which takes the place of the one at `path` if the block succeeds [LAY-013].
+def new_directory(fs: AbstractFileSystem, path: str) -> Iterator[NewDirectory]:
+    """A directory to write to, which can then take the place of the one at `path`; if it does not, it is removed.
 
-    On other storage than the local disk, where no directory can be renamed, that is `path` itself.
-
-    Raises:
-        StorageError: `storage-failed`. What was there is as before.
+    On other storage than the local disk, where no directory can be renamed, it is in its place from the beginning.
     """
     if not _storage.is_local(fs):
-        yield path
+        yield NewDirectory(path, path)
         return
     target = os.path.realpath(path)
     parent, name = os.path.split(target)
     new = os.path.join(parent, f".{name}.{secrets.token_hex(6)}.tmp")
     try:
-        yield new
-        with _storage.writing(path):
-            _take_place(new, target)
+        yield NewDirectory(new, target)
     finally:
         shutil.rmtree(new, ignore_errors=True)  # what failed, or what was replaced
-
-
-def _take_place(new: str, target: str) -> None:
-    """Have `new` at `target`, and what was there, if anything, at `new`."""
-    if not os.path.lexists(target):
-        os.rename(new, target)
-    elif not _exchange(new, target):
-        # The other systems have no such step. Who is killed between these leaves the old directory at `former`.
-        former = f"{new}.former"
-        os.rename(target, former)
-        os.rename(new, target)
-        os.rename(former, new)
 
 
 def _exchange(one: str, other: str) -> bool:

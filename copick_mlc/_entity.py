@@ -84,20 +84,34 @@ def copick_rules() -> Iterator[None]:
         raise UsageError("refused", str(error)) from error
 
 
+def synchronised(listed: property) -> property:
+    """A list of copick's, made once also where threads ask for it at the same time."""
+    get: Any = listed.fget
+
+    def synchronised_get(self: Any) -> Any:
+        with self._project.index.lock:
+            return get(self)
+
+    return property(synchronised_get, doc=listed.__doc__)
+
+
 @contextmanager
-def no_ghost(entities: list[Any]) -> Iterator[None]:
+def no_ghost(project: CopickRootMLC, entities: list[Any]) -> Iterator[None]:
     """Take out of a list what a failing block appended; copick's `new_*` append first and store then.
+
+    One thread at a time: what another appended meanwhile is no ghost.
 
     Raises:
         UsageError: `refused`.
     """
-    length = len(entities)
-    try:
-        with copick_rules():
-            yield
-    except BaseException:
-        del entities[length:]  # [BAT-006]
-        raise
+    with project.index.lock:
+        length = len(entities)
+        try:
+            with copick_rules():
+                yield
+        except BaseException:
+            del entities[length:]  # [BAT-006]
+            raise
 
 
 @contextmanager

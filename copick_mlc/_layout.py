@@ -7,12 +7,12 @@ has one, user and session end at the first and second. Rules: SPEC.md, Overlays 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc._storage import list_directory
+from copick_mlc._storage import exists, list_directory
 from copick_mlc._tables import (
     FeaturesRow,
     InstanceSegmentationRow,
@@ -21,6 +21,7 @@ from copick_mlc._tables import (
     PanopticSegmentationRow,
     PicksRow,
     Row,
+    RunRow,
     SegmentationRow,
     TomogramRow,
     VoxelSpacingRow,
@@ -29,6 +30,7 @@ from copick_mlc._tables import (
 
 S = TypeVar("S", PicksRow, MeshRow)
 K = TypeVar("K", bound=Row)
+P = TypeVar("P")
 
 _SPACING = "VoxelSpacing"
 _FEATURES = "_features.zarr"
@@ -104,21 +106,17 @@ def meshes(fs: AbstractFileSystem, root: str, run: str) -> list[MeshRow]:
 
 def segmentations(fs: AbstractFileSystem, root: str, run: str) -> list[SegmentationRow]:
     """The binary and multilabel segmentations of a run."""
-
-    def make(run: str, size: float, user: str, session: str, name: str) -> SegmentationRow:
-        return SegmentationRow(run, size, user, session, name.removesuffix(_MULTILABEL), name.endswith(_MULTILABEL))
-
-    return list(_segmentations(fs, root, run, "Segmentations", make))
+    return _segmentations(fs, root, run, "Segmentations", _binary_or_multilabel)
 
 
 def instance_segmentations(fs: AbstractFileSystem, root: str, run: str) -> list[InstanceSegmentationRow]:
     """The instance segmentations of a run."""
-    return list(_segmentations(fs, root, run, "InstanceSegmentations", InstanceSegmentationRow))
+    return _segmentations(fs, root, run, "InstanceSegmentations", InstanceSegmentationRow)
 
 
 def panoptic_segmentations(fs: AbstractFileSystem, root: str, run: str) -> list[PanopticSegmentationRow]:
     """The panoptic segmentations of a run."""
-    return list(_segmentations(fs, root, run, "PanopticSegmentations", PanopticSegmentationRow))
+    return _segmentations(fs, root, run, "PanopticSegmentations", PanopticSegmentationRow)
 
 
 def objects(fs: AbstractFileSystem, root: str) -> list[ObjectRow]:
@@ -128,9 +126,31 @@ def objects(fs: AbstractFileSystem, root: str) -> list[ObjectRow]:
     return [ObjectRow(name.removesuffix(".zarr")) for name in names]
 
 
+def is_listed(row: Row) -> bool:
+    """Whether what is kept at the canonical path of `row` is listed as just that [OVL-016], hidden names not being."""
+    path = row.canonical_url
+    if "/." in f"/{path}":
+        return False
+    name = path.rpartition("/")[2]
+    found: Row | None = row
+    if isinstance(row, TomogramRow):
+        found = next(iter(tomograms_in([name], VoxelSpacingRow(row.run, row.voxel_size))), None)
+    elif isinstance(row, FeaturesRow):
+        found = next(iter(features_in([name], TomogramRow(row.run, row.voxel_size, row.tomo_type))), None)
+    elif isinstance(row, PicksRow):
+        found = _file(name, ".json", row.run, PicksRow)
+    elif isinstance(row, MeshRow):
+        found = _file(name, ".glb", row.run, MeshRow)
+    elif isinstance(row, SegmentationRow):
+        found = _segmentation(name, row.run, _binary_or_multilabel)
+    elif isinstance(row, (InstanceSegmentationRow, PanopticSegmentationRow)):
+        found = _segmentation(name, row.run, type(row))
+    return found is not None and found.key == row.key
+
+
 def is_store(fs: AbstractFileSystem, path: str) -> bool:
     """Whether a directory is a zarr store, of version 2 or 3 [OVL-012]."""
-    return any(fs.exists(f"{path}/{name}") for name in (".zgroup", ".zarray", "zarr.json"))
+    return any(exists(fs, f"{path}/{name}") for name in (".zgroup", ".zarray", "zarr.json"))
 
 
 def filaments(fs: AbstractFileSystem, root: str, run: str) -> int:
@@ -145,22 +165,81 @@ def _stores(fs: AbstractFileSystem, directory: str) -> list[str]:
 
 
 def _files(fs: AbstractFileSystem, directory: str, suffix: str, run: str, make: type[S]) -> list[S]:
-    rows = []
-    for file in list_directory(fs, directory):
-        names = file.removesuffix(suffix).split("_", 2)
-        if file.endswith(suffix) and len(names) == 3 and all(names):
-            rows.append(make(run, names[0], names[1], names[2]))
-    return rows
+    rows = (_file(name, suffix, run, make) for name in list_directory(fs, directory))
+    return [row for row in rows if row is not None]
+
+
+def _file(name: str, suffix: str, run: str, make: type[S]) -> S | None:
+    """The row of a file of picks or a mesh, or None for any other file."""
+    names = name.removesuffix(suffix).split("_", 2)
+    if not name.endswith(suffix) or len(names) != 3 or not all(names):
+        return None
+    return make(run, names[0], names[1], names[2])
 
 
 def _segmentations(
     fs: AbstractFileSystem, root: str, run: str, directory: str, make: Callable[[str, float, str, str, str], K]
-) -> Iterator[K]:
-    for store in _stores(fs, f"{root}/ExperimentRuns/{run}/{directory}"):
-        size, *names = store.removesuffix(".zarr").split("_", 3)
-        try:
-            number = parse_number(size)
-        except ValueError:
-            continue
-        if len(names) == 3 and all(names) and names[2] != _MULTILABEL:
-            yield make(run, number, *names)
+) -> list[K]:
+    rows = (_segmentation(name, run, make) for name in _stores(fs, f"{root}/ExperimentRuns/{run}/{directory}"))
+    return [row for row in rows if row is not None]
+
+
+def _segmentation(name: str, run: str, make: Callable[[str, float, str, str, str], K]) -> K | None:
+    """The row of a store with a segmentation, or None for any other name."""
+    size, *names = name.removesuffix(".zarr").split("_", 3)
+    try:
+        number = parse_number(size)
+    except ValueError:
+        return None
+    return make(run, number, *names) if len(names) == 3 and all(names) and names[2] != _MULTILABEL else None
+
+
+def _binary_or_multilabel(run: str, size: float, user: str, session: str, name: str) -> SegmentationRow:
+    return SegmentationRow(run, size, user, session, name.removesuffix(_MULTILABEL), name.endswith(_MULTILABEL))
+
+
+# By name of a run's directory, what lists the artifacts in it.
+LISTINGS: dict[str, Callable[[AbstractFileSystem, str, str], Iterable[Row]]] = {
+    "Picks": picks,
+    "Meshes": meshes,
+    "Segmentations": segmentations,
+    "InstanceSegmentations": instance_segmentations,
+    "PanopticSegmentations": panoptic_segmentations,
+}
+
+
+def artifacts(fs: AbstractFileSystem, root: str, run: str, known: Iterable[TomogramRow] = ()) -> Iterator[Row]:
+    """All that lies in a run's directories, the run itself first.
+
+    Args:
+        fs: The file system.
+        root: Path of the project.
+        run: Name of the run.
+        known: Tomograms that are elsewhere and may have feature maps here.
+    """
+    yield RunRow(run)
+    names = directories(fs, root, run)
+    for directory, list_rows in LISTINGS.items():
+        if directory in names:
+            yield from list_rows(fs, root, run)
+    listings = [(root, spacing, stores(fs, root, spacing)) for spacing in spacings_in(names, run)]
+    yield from (row for _, row in volumes(listings, known))
+
+
+def volumes(
+    listings: list[tuple[P, VoxelSpacingRow, list[str]]], known: Iterable[TomogramRow]
+) -> Iterator[tuple[P, Row]]:
+    """The voxel spacings, tomograms and feature maps among the stores that were listed in places.
+
+    Those of one tomogram may lie in several places; `known` are tomograms that are elsewhere.
+    """
+    all_tomograms = {row.key: row for row in known}
+    for place, spacing, names in listings:
+        yield place, spacing
+        for tomogram in tomograms_in(names, spacing):
+            all_tomograms.setdefault(tomogram.key, tomogram)
+            yield place, tomogram
+    for place, spacing, names in listings:
+        for tomogram in all_tomograms.values():
+            if tomogram.key[:2] == spacing.key:
+                yield from ((place, row) for row in features_in(names, tomogram))

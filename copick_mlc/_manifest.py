@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import reprlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -19,6 +21,12 @@ from copick_mlc._tables import TABLES, Column, Table
 from copick_mlc.errors import DataError
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"  # [EXP-027]
+
+# json reads deeper than it, repr and copy can follow; no manifest that somebody meant comes near.
+_DEEPEST = 100
+
+# What no file system takes in a path.
+_NO_PLACE = re.compile("[\0\ud800-\udfff]")
 
 #: The properties of the dataset that the format owns.
 OWN_PROPERTIES = ("@context", "@type", "conformsTo", "copick:baseUrl", "copick:config", "distribution", "recordSet")
@@ -67,7 +75,7 @@ class Manifest:
         """
         self.path = path
         try:
-            document = json.loads(data.decode("utf-8-sig"))  # [MAN-003]
+            document = parse(data.decode("utf-8-sig"))  # [MAN-003]
         except (ValueError, RecursionError) as error:
             raise self._invalid(f"not JSON: {error}") from error  # [MAN-002] [SEC-007]
         if not isinstance(document, dict):  # [MAN-002]
@@ -99,7 +107,9 @@ class Manifest:
         """The declared sha256 of a table's CSV; None where none is declared."""
         value = self._files.get(table.file_object_id, {}).get("sha256")
         if value is not None and not isinstance(value, str):
-            raise self._invalid(f"sha256 of {table.file_object_id} is {value!r}; expected a string")  # [MAN-011]
+            raise self._invalid(
+                f"sha256 of {table.file_object_id} is {reprlib.repr(value)}; expected a string"
+            )  # [MAN-011]
         return value or None
 
     def _base_url(self) -> str | None:
@@ -107,7 +117,11 @@ class Manifest:
         if isinstance(value, dict):  # a form that JSON-LD tools give it [MAN-010]
             value = value.get("@id") or value.get("@value") or value
         if value is not None and not isinstance(value, str):
-            raise self._invalid(f"copick:baseUrl is {value!r}; expected a string")  # [MAN-011]
+            raise self._invalid(f"copick:baseUrl is {reprlib.repr(value)}; expected a string")  # [MAN-011]
+        if value and _NO_PLACE.search(value):
+            raise self._invalid(
+                f"copick:baseUrl is {reprlib.repr(value)}; a NUL or a lone surrogate is in no URL"
+            )  # [MAN-011]
         return value or None
 
     def _config(self) -> dict[str, Any]:
@@ -116,7 +130,7 @@ class Manifest:
             value = value["@value"]  # [MAN-012]
         if isinstance(value, str):
             try:
-                value = json.loads(value)  # [MAN-012]
+                value = parse(value)  # [MAN-012]
             except (ValueError, RecursionError) as error:
                 raise self._invalid(f"copick:config is a string that is not JSON: {error}") from error
         if not isinstance(value, dict):
@@ -139,6 +153,22 @@ class Manifest:
 
     def _invalid(self, message: str) -> DataError:
         return DataError("manifest-invalid", message, path=self.path)
+
+
+def parse(text: str) -> Any:
+    """The JSON value in a text.
+
+    Raises:
+        ValueError, RecursionError: where it is none, or one that others than json could not follow to its end.
+    """
+    value = json.loads(text)
+    level = [value]
+    for _ in range(_DEEPEST + 1):
+        level = [item for item in level if isinstance(item, (dict, list))]
+        if not level:
+            return value
+        level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
+    raise ValueError(f"nested more than {_DEEPEST} levels deep")
 
 
 def dump(document: Mapping[str, Any]) -> bytes:

@@ -137,7 +137,7 @@ def _listed(places: list[Place], run: str, known: Iterable[TomogramRow] = ()) ->
     for place in places:
         directories = _layout.directories(place.fs, place.path, run)
         spacings += [(place, spacing) for spacing in _layout.spacings_in(directories, run)]
-        for directory, list_rows in _LISTINGS.items():
+        for directory, list_rows in _layout.LISTINGS.items():
             if directory in directories:
                 yield from map(place.item, list_rows(place.fs, place.path, run))
         if "Filaments" in directories and (count := _layout.filaments(place.fs, place.path, run)):
@@ -145,31 +145,8 @@ def _listed(places: list[Place], run: str, known: Iterable[TomogramRow] = ()) ->
                 f"run {run}: {count} filament files are not exported; no table of the format lists them",
                 CroissantWarning,
             )
-    yield from _listed_volumes(spacings, known)
-
-
-def _listed_volumes(spacings: list[tuple[Place, VoxelSpacingRow]], known: Iterable[TomogramRow]) -> Iterator[Item]:
-    """Voxel spacings, tomograms and feature maps; those of one tomogram may lie in several places."""
     listings = [(place, spacing, _layout.stores(place.fs, place.path, spacing)) for place, spacing in spacings]
-    tomograms = {row.key: row for row in known}
-    for place, spacing, names in listings:
-        yield Item(spacing)
-        for tomogram in _layout.tomograms_in(names, spacing):
-            tomograms.setdefault(tomogram.key, tomogram)
-            yield place.item(tomogram)
-    for place, spacing, names in listings:
-        for tomogram in tomograms.values():
-            if tomogram.key[:2] == spacing.key:
-                yield from map(place.item, _layout.features_in(names, tomogram))
-
-
-_LISTINGS: dict[str, Callable[[AbstractFileSystem, str, str], Iterable[Row]]] = {
-    "Picks": _layout.picks,
-    "Meshes": _layout.meshes,
-    "Segmentations": _layout.segmentations,
-    "InstanceSegmentations": _layout.instance_segmentations,
-    "PanopticSegmentations": _layout.panoptic_segmentations,
-}
+    yield from (place.item(row) for place, row in _layout.volumes(listings, known))
 
 
 # --- Croissant -------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ class TableState:
         self.signature = signature
         self.changes: dict[str, dict[Key, Row | None]] = {}
         self._groups: dict[str, dict[Key, Row]] = {}
+        self._below: dict[tuple[str, int], dict[Key, list[Row]]] = {}
         self._records: dict[str, dict[Key, bytes]] = {}  # of the groups that were changed, the bytes of each row
 
     def group(self, name: str) -> dict[Key, Row]:
@@ -38,6 +39,19 @@ class TableState:
                 self._apply(name, key, row)
         return rows
 
+    def below(self, name: str, prefix: Key) -> list[Row]:
+        """The rows of one run whose keys begin with `prefix`, found without a look at the others.
+
+        Raises:
+            DataError: as `group`.
+        """
+        found = self._below.get((name, len(prefix)))
+        if found is None:
+            found = self._below[name, len(prefix)] = {}
+            for key, row in self.group(name).items():
+                found.setdefault(key[: len(prefix)], []).append(row)
+        return list(found.get(prefix, ()))
+
     def change(self, name: str, key: Key, row: Row | None) -> None:
         """Put a row, or remove the row with that key.
 
@@ -52,6 +66,7 @@ class TableState:
 
     def _apply(self, name: str, key: Key, row: Row | None) -> None:
         rows = self._groups[name]
+        self._below.clear()
         if name not in self._records:
             self._records[name] = dict(zip(rows, self.file.records(name), strict=True))
         records = self._records[name]
@@ -67,6 +82,7 @@ class TableState:
     def _use(self, file: TableFile) -> None:
         self.file = file
         self._groups.clear()
+        self._below.clear()
         self._records.clear()
 
     def has(self, name: str) -> bool:
@@ -101,6 +117,7 @@ class TableState:
 
     def discard(self) -> None:
         """Drop the changes."""
+        self._below.clear()
         for name in self.changes:
             self._groups.pop(name, None)
             self._records.pop(name, None)

@@ -11,6 +11,7 @@ import errno
 import os
 import posixpath
 import secrets
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -73,12 +74,26 @@ def read(fs: AbstractFileSystem, path: str, code: str, what: str) -> bytes:
         StorageError: `storage-failed`, for any other failure [CSV-022].
     """
     try:
+        if is_local(fs) and not stat.S_ISREG(os.stat(path).st_mode):  # a device or a pipe may have no end
+            raise OSError(errno.EINVAL, "not a regular file")
         data: bytes = fs.cat_file(path)
     except FileNotFoundError as error:
         raise MissingError(code, f"there is no such file; expected {what}", path=path) from error
-    except failures() as error:
+    except failures(ValueError) as error:  # a URL that is none, for one
         raise StorageError("storage-failed", f"cannot read {what}: {error}", path=path) from error
     return data
+
+
+def exists(fs: AbstractFileSystem, path: str) -> bool:
+    """Whether there is a file or a directory.
+
+    Raises:
+        StorageError: `storage-failed`.
+    """
+    try:
+        return bool(fs.exists(path))
+    except failures(ValueError) as error:
+        raise StorageError("storage-failed", f"cannot look what is there: {error}", path=path) from error
 
 
 def read_if_there(fs: AbstractFileSystem, path: str) -> bytes | None:

@@ -360,7 +360,8 @@ def table_named(name: str) -> Table:
 #: Python's csv, and what is built on it, reads no longer cell, counted in characters.
 LONGEST_CELL = 131_072
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# Of a run of digits no other part could begin earlier: a cell of a million digits is refused in one pass.
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 @lru_cache(maxsize=4096)

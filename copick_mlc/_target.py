@@ -8,8 +8,10 @@ and Security [SEC].
 from __future__ import annotations
 
 import dataclasses
+import os
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from fsspec import AbstractFileSystem
@@ -92,10 +94,6 @@ class Target:
                 _urls.check_name(getattr(row, column.name), f"the {column.name} of a row in {row.table.name}")
         return self.fs, f"{self.path}/{row.canonical_url}"  # [LAY-003] [OVL-002]
 
-    def hides(self, row: Row) -> bool:
-        """Whether an overlay does not list what has the key of `row`, since a name in it begins with a dot."""
-        return "/." in f"/{row.canonical_url}"
-
     def claim(self, row: Row) -> tuple[AbstractFileSystem, str]:
         """As `place`, and safe to write to: no removal is waiting for what lies there.
 
@@ -107,9 +105,11 @@ class Target:
         fs, path = self.place(row)
         if self.indexed:
             self.index.prepare(row)
-        elif self.hides(row):  # [OVL-009]
+        elif not _layout.is_listed(row):  # [OVL-009] [OVL-016]
             raise UsageError(
-                "name-invalid", f"{row.key}: a name that begins with a dot is hidden; an overlay does not list it"
+                "name-invalid",
+                f"{row.key}: an overlay lists what its files are named, and {row.canonical_url} is no name, or that of "
+                "something else; choose another",
             )
         for action in self.index.deferred:
             if isinstance(action, _Removal) and action.touches(path):  # [BAT-008]
@@ -122,17 +122,23 @@ class Target:
         Raises:
             ReadOnlyError, UsageError, StorageError: as `claim`.
         """
-        fs, path = self.claim(row)
-        before = _storage.read_if_there(fs, path)
-        try:
-            _storage.write(fs, path, data)
-            self.record(row, **columns)
-        except CroissantError:
-            if before is None:
-                _storage.remove(fs, path)
-            elif _storage.read_if_there(fs, path) != before:
-                _storage.write(fs, path, before)
-            raise
+        self.check()
+        with self.exclusive():
+            fs, path = self.claim(row)
+            before = _storage.read_if_there(fs, path)
+            try:
+                _storage.write(fs, path, data)
+                self.record(row, **columns)
+            except CroissantError:
+                if before is None:
+                    _storage.remove(fs, path)
+                elif _storage.read_if_there(fs, path) != before:
+                    _storage.write(fs, path, before)
+                raise
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Have data and row follow each other, whoever else writes the same artifact."""
+        return self.index.exclusive() if self.indexed else nullcontext()
 
     def record(self, row: Row, **columns: Any) -> None:
         """Put the row of an artifact that was written. Columns that are not named keep their values [PIK-015]."""
@@ -143,16 +149,19 @@ class Target:
             if new != known:
                 self.index.put(new)
 
-    def delete(self, rows: Iterable[Row], directory: Row | None = None) -> None:
-        """Remove rows, then their data, and then the directory that the key of `directory` names.
+    def delete(self, find: Callable[[], list[Row]], directory: Row | None = None) -> None:
+        """Remove the rows that `find` finds, then their data, and then the directory that the key of `directory` names.
 
-        Data outside the project [SEC-004], and data that another row of its table names too [PIK-018], is left alone.
+        Rows are found as they are now, and again with the commit: what others add meanwhile goes too [BAT-019]. Data
+        outside the project [SEC-004], and data that another row of its table names too [PIK-018], is left alone.
 
         Raises:
             ReadOnlyError, UsageError, StorageError: as `claim`.
         """
         self.check()
-        rows = list(rows)
+        if self.indexed:
+            self.index.catch_up()
+        rows = find()
         removals = self._directory(directory) if directory is not None else []
         if not self.indexed:
             removals = [_Removal(*self.place(row)) for row in rows if row.table.has_url] + removals
@@ -161,6 +170,7 @@ class Target:
                 removals = self._data_of(rows) + removals
                 for row in rows:
                     self.index.remove(row)
+                self.index.remove_with_commit(find)
             for removal in removals:
                 self.index.after_commit(removal)  # [BAT-007]
 
@@ -203,7 +213,23 @@ class Target:
     def _data_at(self, place: str, row: Row) -> _Removal | None:
         """The removal of what is at a place below the base URL, if it is of the kind that `row` stands for."""
         fs, path = self.index.resolve_url(place)
+        if not self._is_own(fs, path):
+            return None
         # A row could name a directory of the project.
         is_store = row.table.canonical.endswith(".zarr")
         fits = _layout.is_store(fs, path) if is_store else not fs.isdir(path)  # [SEC-006]
         return _Removal(fs, path) if fits else None
+
+    def _is_own(self, fs: AbstractFileSystem, path: str) -> bool:
+        """Whether links on the way leave a path below the base URL [SEC-004], and not beside the manifest [SEC-005]."""
+        if not _storage.is_local(fs):
+            return True
+        directory, base = os.path.realpath(os.path.dirname(path)), os.path.realpath(self.path)
+        beside = os.path.realpath(os.path.dirname(_urls.normalise(self.index.url)))
+        # Where the manifest's directory holds all the data, only the files beside it are its own.
+        is_beside = directory == beside if _is_below(base, beside) else _is_below(directory, beside)
+        return _is_below(directory, base) and not is_beside
+
+
+def _is_below(path: str, directory: str) -> bool:
+    return f"{path}/".startswith(f"{directory.rstrip('/')}/")

@@ -18,7 +18,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 _LOCAL = ("file://", "local://")  # [URL-007]
 # To fsspec a link of small letters alone is a protocol; any other without scheme is a local path.
 _PROTOCOL = re.compile(r"[a-z]{2,}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NO_NAME = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udfff]")
 
 #: Protocols that fsspec can only read.
 READ_ONLY_PROTOCOLS = frozenset({"http", "https", "zip", "tar", "libarchive", "github", "git", "data", "reference"})
@@ -121,16 +121,16 @@ def check_name(name: str, what: str) -> str:
     Raises:
         UsageError: `name-invalid` [RUN-003].
     """
-    if name in ("", ".", "..") or "/" in name or "\\" in name or _CONTROL.search(name):
+    if name in ("", ".", "..") or _NO_NAME.search(name):
         raise UsageError(
             "name-invalid",
             f"{name!r} cannot be {what}; a name is one path segment: not empty, not . or .., "
-            "without slashes, backslashes and control characters",
+            "without slashes, backslashes, control characters and lone surrogates",
         )
     return name
 
 
 def size_in_url(url: str) -> float | None:
     """The voxel size in Å that a portal URL names as `VoxelSpacing<size>`, or None [PIK-006]."""
-    match = re.search(r"VoxelSpacing([0-9]+(?:\.[0-9]+)?)", url)
+    match = re.search(r"VoxelSpacing([0-9]{1,300}(?:\.[0-9]+)?)(?![0-9])", url)  # of more digits there is no float
     return float(match.group(1)) if match else None

@@ -220,7 +220,9 @@ def _existing(fs: AbstractFileSystem, path: str, url: str, force: bool) -> dict[
     if name not in there:
         return {}
     try:
-        document = json.loads(_storage.read(fs, path, "manifest-missing", "the manifest to replace"))
+        document = _manifest.parse(
+            _storage.read(fs, path, "manifest-missing", "the manifest to replace").decode("utf-8-sig")
+        )
     except (ValueError, RecursionError) as error:
         raise DataError("manifest-invalid", f"the manifest to replace is not JSON: {error}", path=url) from error
     if not isinstance(document, dict):

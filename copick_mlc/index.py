@@ -16,6 +16,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from fsspec import AbstractFileSystem
@@ -70,6 +71,7 @@ class CroissantIndex:
     Attributes:
         url: Absolute URL of metadata.json.
         static_fs_args: fsspec options for data at the base URL.
+        lock: Held by the thread that reads or changes what is in memory.
         deferred: Actions that wait for the next commit.
     """
 
@@ -86,10 +88,12 @@ class CroissantIndex:
         self._fs_args = dict(fs_args or {})
         self._override = _urls.normalise(base_url_override) if base_url_override else None
         self._fs, self._path = _storage.open_location(self.url, self._fs_args)
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._depth = 0
         self.deferred: list[Callable[[], None]] = []
         self._objects: dict[str, dict[str, Any]] = {}
+        self._going: list[Callable[[], Iterable[Row]]] = []
+        self._is_exclusive = False
         self._base: tuple[str, AbstractFileSystem, str] | None = None
         self._snapshot = self._read()
 
@@ -162,7 +166,7 @@ class CroissantIndex:
 
     def put_object(self, definition: Mapping[str, Any]) -> None:
         """Add a pickable object to `copick:config`, or replace that of its name [MAN-018]. Commits, outside a batch."""
-        with self._lock, self._committed():
+        with self.lock, self._committed():
             self._objects[definition["name"]] = dict(definition)
 
     # --- URLs --------------------------------------------------------------------------------------------
@@ -210,27 +214,27 @@ class CroissantIndex:
 
     def groups(self, table: str) -> list[str]:
         """The runs that have rows in `table`; for `runs` and `objects`, the names in it."""
-        with self._lock:
+        with self.lock:
             return self._snapshot.state(table_named(table)).names()
 
     def has(self, table: str, run: str) -> bool:
         """Whether a run has rows in `table`; for `runs` and `objects`, whether there is a row of that name."""
-        with self._lock:
+        with self.lock:
             return self._snapshot.state(table_named(table)).has(run)
 
     def columns(self, table: str) -> list[str]:
         """The columns that the CSV of a table has, in its order."""
-        with self._lock:
+        with self.lock:
             return list(self._snapshot.state(table_named(table)).file.header)
 
     def naming(self, table: str, text: str, besides: str) -> list[str]:
         """The runs, other than `besides`, that may have a row in `table` with `text` in a cell."""
-        with self._lock:
+        with self.lock:
             return self._snapshot.state(table_named(table)).naming(text, besides)
 
     def count(self, table: str) -> int:
         """The number of rows of a table; no row is parsed unless there are pending changes."""
-        with self._lock:
+        with self.lock:
             state = self._snapshot.state(table_named(table))
             return state.render().count if state.changes else state.file.count
 
@@ -253,7 +257,7 @@ class CroissantIndex:
         return itertools.chain.from_iterable(self._rows(declared, name) for name in self.groups(table))
 
     def _rows(self, table: Table, run: str) -> list[Row]:
-        with self._lock:
+        with self.lock:
             return list(self._snapshot.state(table).group(run).values())
 
     def rows_of(self, kind: type[R], run: str | None = None) -> Iterator[R]:
@@ -262,13 +266,22 @@ class CroissantIndex:
             return self.rows(kind.table.name)  # type: ignore[return-value]  # a table holds rows of one class
         return iter(self._rows(kind.table, run))  # type: ignore[arg-type]
 
+    def rows_below(self, kind: type[R], parent: Row) -> list[R]:
+        """The rows of class `kind` in what `parent` is the row of, as the tomograms of a voxel spacing.
+
+        Raises:
+            MissingError, DataError: as `rows`.
+        """
+        with self.lock:
+            return self._snapshot.state(kind.table).below(parent.group, parent.key)  # type: ignore[return-value]
+
     def find(self, row: R) -> R | None:
         """The row with the key of `row`, which needs only its key columns; None where there is none.
 
         Raises:
             MissingError, DataError: as `rows`.
         """
-        with self._lock:
+        with self.lock:
             rows = self._snapshot.state(row.table).group(row.group)
             return rows.get(row.key)  # type: ignore[return-value]  # a table holds rows of one class
 
@@ -289,7 +302,7 @@ class CroissantIndex:
             ReadOnlyError: `read-only` [BAT-018].
             StorageError: `storage-failed`; the index is then as before [BAT-006].
         """
-        with self._lock, self._committed():
+        with self.lock, self._committed():
             self._snapshot.state(row.table).change(row.group, row.key, row)
 
     def remove(self, row: Row) -> None:
@@ -299,7 +312,7 @@ class CroissantIndex:
             ReadOnlyError: `read-only` [BAT-018].
             StorageError: `storage-failed`; the index is then as before [BAT-006].
         """
-        with self._lock, self._committed():
+        with self.lock, self._committed():
             state = self._snapshot.state(row.table)
             if row.key in state.group(row.group):
                 state.change(row.group, row.key, None)
@@ -354,7 +367,7 @@ class CroissantIndex:
         self._assign(dict.fromkeys(self.groups("runs") if runs is None else runs))
 
     def _assign(self, wanted: Mapping[str, str | None]) -> None:
-        with self._lock:
+        with self.lock:
             changed = reassigned(wanted, self.find, self.url)
             with self.batch():
                 for row in changed:
@@ -368,7 +381,7 @@ class CroissantIndex:
 
         If the block raises, what was done in it until then is committed [BAT-003], and the exception goes on.
         """
-        with self._lock:
+        with self.lock:
             self._depth += 1
         try:
             yield self
@@ -381,14 +394,16 @@ class CroissantIndex:
         self._leave_batch()
 
     def _leave_batch(self) -> None:
-        with self._lock:
-            self._depth -= 1
-            if self._depth == 0:  # [BAT-002]
-                self.commit()
+        with self.lock:
+            try:
+                if self._depth == 1:  # [BAT-002]
+                    self.commit()
+            finally:
+                self._depth -= 1
 
     def after_commit(self, action: Callable[[], None]) -> None:
         """Call `action` once the pending changes are committed [BAT-007]: now, where there are none."""
-        with self._lock:
+        with self.lock:
             if self.pending:
                 self.deferred.append(action)
                 return
@@ -410,7 +425,7 @@ class CroissantIndex:
             ExistsError: `exists`, where a CSV would be replaced that the manifest does not declare [CSV-032].
             MissingError, DataError, StorageError: where what others wrote since cannot be read.
         """
-        with self._lock, self._standing():
+        with self.lock, self._standing():
             if self._depth == 0:
                 self._snapshot.refresh()
                 self._snapshot.renew(row.table)
@@ -430,20 +445,42 @@ class CroissantIndex:
             DataError: where what others wrote since cannot be read [BAT-013].
             ExistsError: `exists`, where a CSV would be replaced that the manifest does not declare [CSV-032].
         """
-        with self._lock:
+        with self.lock, ExitStack() as stack:
             if not self.pending:
                 return
             try:
-                with self._standing(), locked(self._fs, self._path):
+                stack.enter_context(self.exclusive())
+                with self._standing():
                     _commit.recover(self._fs, self._path)
                     self._commit()
             except BaseException:
                 self._discard()
                 raise
             actions, self.deferred = self.deferred, []
-        with ExitStack() as stack:  # calls all of them, in order, also where one fails
+            # All of them, in order, also where one fails; nobody writes anew meanwhile what they remove.
             for action in reversed(actions):
                 stack.callback(action)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the lock of the project [COM-001], so that no other process commits; it can be taken again within.
+
+        Raises:
+            LockedError: `locked` [COM-009].
+            StorageError: `storage-failed`.
+        """
+        with self.lock, ExitStack() as stack:
+            if not self._is_exclusive:
+                stack.enter_context(locked(self._fs, self._path))
+                stack.callback(setattr, self, "_is_exclusive", False)
+                self._is_exclusive = True
+            yield
+
+    def remove_with_commit(self, find: Callable[[], Iterable[Row]]) -> None:
+        """Have the commit of what is pending remove the rows that `find` gives then too, besides those that it puts."""
+        with self.lock:
+            if self.pending:
+                self._going.append(find)
 
     def catch_up(self) -> None:
         """Take over what others committed since; pending changes stay on top of it [BAT-010].
@@ -451,7 +488,7 @@ class CroissantIndex:
         Raises:
             MissingError, DataError, StorageError: as `from_url` and `rows`.
         """
-        with self._lock, self._standing():
+        with self.lock, self._standing():
             self._snapshot.refresh()
 
     def reload(self) -> None:
@@ -472,13 +509,13 @@ class CroissantIndex:
         Raises:
             MissingError, DataError, StorageError: as `reload`.
         """
-        with self._lock:
+        with self.lock:
             new = self._read()
             for name, state in self._snapshot.states.items():
                 new.adopt(state)
                 new.state(TABLES[name]).parse_as(state)
             with self._standing():
-                self._snapshot, self._objects, self.deferred = new, {}, []
+                self._snapshot, self._objects, self._going, self.deferred = new, {}, [], []
                 yield
 
     def recover(self) -> None:
@@ -494,12 +531,12 @@ class CroissantIndex:
     @contextmanager
     def _standing(self) -> Iterator[None]:
         """The old state stands where the block fails."""
-        old = self._snapshot, self._objects, self.deferred
+        old = self._snapshot, self._objects, self._going, self.deferred
         try:
             with self._snapshot.standing():
                 yield
         except BaseException:
-            self._snapshot, self._objects, self.deferred = old
+            self._snapshot, self._objects, self._going, self.deferred = old
             raise
 
     @contextmanager
@@ -514,9 +551,15 @@ class CroissantIndex:
     def _commit(self) -> None:
         snapshot = self._snapshot
         snapshot.refresh()  # [BAT-011]
+        for row in [row for find in self._going for row in find()]:  # [BAT-019]
+            state = snapshot.state(row.table)
+            if row.key not in state.changes.get(row.group, {}):
+                state.change(row.group, row.key, None)
         for state in snapshot.changed():
             snapshot.renew(state.file.table)  # [BAT-013]
             snapshot.check_unread(state.file.table)
+        if self._depth:  # else what is put is put just now
+            self._settle()
         files = {name: state.render() for name, state in snapshot.states.items() if state.changes}  # [BAT-009]
         contents = {snapshot.file_path(TABLES[name]): file.data for name, file in files.items()}
         checksums = {
@@ -534,10 +577,24 @@ class CroissantIndex:
         manifest = Manifest(raw, self.url)
         _commit.publish(self._fs, self._path, contents, raw)
         snapshot.take(raw, manifest)
-        self._objects = {}
+        self._objects, self._going, snapshot.contested = {}, [], []
         for name, file in files.items():
             signature = _storage.signature(self._fs, snapshot.file_path(TABLES[name]))
             snapshot.states[name].committed(file, checksums[name], signature)
+
+    def _settle(self) -> None:
+        """Have rows that others changed too fit their data: that may be the others' by now, or gone with their row."""
+        for row, is_removed in self._snapshot.contested:
+            url = getattr(row, "url", None)
+            if not url:
+                continue
+            state = self._snapshot.state(row.table)
+            fs, path = self.resolve_url(url)
+            if is_removed and not fs.exists(path):  # [BAT-021]
+                state.change(row.group, row.key, None)
+            elif isinstance(row, (PicksRow, MeshRow)) and row.sha256 and fs.isfile(path):
+                data = _storage.read(fs, path, "data-missing", f"the file of {row.key}")
+                state.change(row.group, row.key, replace(row, sha256=hashlib.sha256(data).hexdigest()))  # [BAT-020]
 
     def _split_names(self) -> list[str]:
         return [row.split for row in self.rows_of(RunRow) if row.split]
@@ -545,5 +602,5 @@ class CroissantIndex:
     def _discard(self) -> None:
         for state in self._snapshot.states.values():
             state.discard()
-        self._objects = {}
-        self.deferred = []
+        self._snapshot.contested = []
+        self._objects, self._going, self.deferred = {}, [], []

@@ -12,7 +12,7 @@ from copick.models import CopickRoot, CopickRunMeta, PickableObject
 from fsspec import AbstractFileSystem
 
 from copick_mlc import _layout, _storage, _urls
-from copick_mlc._entity import copick_rules
+from copick_mlc._entity import copick_rules, synchronised
 from copick_mlc._target import Target
 from copick_mlc.config import CopickConfigMLCroissant
 from copick_mlc.errors import DataError, MissingError, ReadOnlyError, UsageError
@@ -84,16 +84,30 @@ class CopickRootMLC(CopickRoot):
 
     def _take_over(self) -> None:
         """Complete the configuration from the manifest and say where writes go; all or nothing."""
-        manifest, given = self.index.config, self._given
+        merged = self._merged()
         target = self._open_target()
         self._merge_objects()
-        for name in _MERGED:
-            explicit = getattr(given, name) if name in given.model_fields_set else None
-            if explicit is None and manifest.get(name) is not None:  # [MAN-016]
-                setattr(self.config, name, manifest[name])
+        for name, value in merged.items():
+            setattr(self.config, name, value)
         self._completed = {name: getattr(self.config, name) for name in _MERGED}
         self.target = target
         self.fs_overlay: AbstractFileSystem = target.fs
+
+    def _merged(self) -> dict[str, str]:
+        """What the manifest says and the given configuration does not [MAN-016]."""
+        given, merged = self._given, {}
+        for name in _MERGED:
+            value = self.index.config.get(name)
+            if value is None or (name in given.model_fields_set and getattr(given, name) is not None):
+                continue
+            if not isinstance(value, str):
+                raise DataError(
+                    "manifest-invalid",
+                    f"copick:config.{name} is a {type(value).__name__}; expected a string",
+                    path=self.index.url,
+                )
+            merged[name] = value
+        return merged
 
     def _merge_objects(self) -> None:
         """Have the given pickable objects, and those of the manifest with other names [MAN-017]."""
@@ -123,6 +137,12 @@ class CopickRootMLC(CopickRoot):
             options["auto_mkdir"] = True  # zarr makes a directory for each chunk
         fs, path = _storage.open_location(url, options)
         return Target(self.index, fs, path, indexed=not root)
+
+    runs = synchronised(CopickRoot.runs)
+
+    @property
+    def _project(self) -> CopickRootMLC:
+        return self
 
     # --- where -------------------------------------------------------------------------------------------
 
@@ -167,16 +187,14 @@ class CopickRootMLC(CopickRoot):
         if self.index.find(row) is not None:
             return True
         fs, path = self.target.place(row)
-        if not self.target.indexed and not self.target.hides(row) and fs.isdir(path):  # [OVL-008] [OVL-010]
+        if not self.target.indexed and _layout.is_listed(row) and fs.isdir(path):  # [OVL-008] [OVL-010]
             return True
         if create:
             self.target.claim(row)
             if not self.target.indexed:
                 _make_overlay_directory(fs, path)
-            elif _storage.is_local(fs):
-                with _storage.writing(path):
-                    fs.makedirs(path, exist_ok=True)
-            self.target.record(row)  # [RUN-004]
+            with _storage.made_directory(fs, path):  # the project's; an overlay's is there by now
+                self.target.record(row)  # [RUN-004]
         return create
 
     # --- runs --------------------------------------------------------------------------------------------
@@ -186,8 +204,8 @@ class CopickRootMLC(CopickRoot):
 
     def _run(self, name: str) -> CopickRunMLC:
         run = self._runs_by_name.get(name)
-        if run is None:
-            run = self._runs_by_name[name] = CopickRunMLC(self, identity=RunRow(name))
+        if run is None:  # threads may ask at the same time
+            run = self._runs_by_name.setdefault(name, CopickRunMLC(self, identity=RunRow(name)))
         return run
 
     def query(self) -> list[CopickRunMLC]:
@@ -277,6 +295,8 @@ class CopickRootMLC(CopickRoot):
         """
         if self.target.indexed:
             self.target.check()
+        if name in (".", ".."):  # which copick lets pass
+            _urls.check_name(name, "the name of an object")  # [OBJ-007]
         if (
             kwargs.get("label", args[1] if len(args) > 1 else None) == 0
         ):  # copick takes it for none, of an object it knows

@@ -10,7 +10,7 @@ from copick.models import CopickMeshMeta, CopickRunMeta, CopickSegmentationMeta,
 
 from copick_mlc import _layout
 from copick_mlc._artifact import shadowed
-from copick_mlc._entity import LazyMeta, Located, leaving, no_ghost
+from copick_mlc._entity import LazyMeta, Located, leaving, no_ghost, synchronised
 from copick_mlc._tables import TABLES, size_form
 from copick_mlc.errors import ReadOnlyError, UsageError
 from copick_mlc.index import (
@@ -90,17 +90,22 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
             raise ReadOnlyError(
                 "read-only", f"the run {self.name} is published; only what is in the overlay can be deleted"
             )
-        rows: list[Row] = []
-        if target.indexed:
-            index.catch_up()  # what others added to the run meanwhile goes too
-            tables = [table for table in TABLES.values() if table.name != "objects"]
-            rows = [row for table in tables for row in index.rows(table.name, self.name)]  # [RUN-006]
         with leaving(lambda: self.root.ensure(self.identity, create=False), self._leave_list):
-            target.delete(rows, self.identity)  # [RUN-007]
+            target.delete(self._going, self.identity)  # [RUN-007]
+
+    def _going(self) -> list[Row]:
+        """The rows that go with this run."""
+        tables = [table for table in TABLES.values() if table.name != "objects"]
+        return [row for table in tables for row in self.root.index.rows(table.name, self.name)]  # [RUN-006]
 
     def _leave_list(self) -> None:
         self._invalidate_caches()
         self.root.forget_run(self)
+
+    voxel_spacings = synchronised(CopickRunOverlay.voxel_spacings)
+    picks = synchronised(CopickRunOverlay.picks)
+    meshes = synchronised(CopickRunOverlay.meshes)
+    segmentations = synchronised(CopickRunOverlay.segmentations)
 
     # --- splits ------------------------------------------------------------------------------------------
 
@@ -148,7 +153,7 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
         size = known.voxel_size if known else _rounded(voxel_size)
         if size <= 0:
             raise UsageError("refused", f"{voxel_size} is no voxel size; expected at least 0.001 Å")
-        with no_ghost(self.voxel_spacings):
+        with no_ghost(self._project, self.voxel_spacings):
             return super().new_voxel_spacing(size, exist_ok, **kwargs)
 
     def delete_voxel_spacings(self, voxel_size: float | None = None) -> None:
@@ -157,11 +162,13 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
         Raises:
             ReadOnlyError: `read-only`.
         """
-        spacings = list(self.voxel_spacings) if voxel_size is None else [self.get_voxel_spacing(voxel_size)]
+        found = list(self.voxel_spacings) if voxel_size is None else [self.get_voxel_spacing(voxel_size)]
+        spacings = [spacing for spacing in found if spacing is not None]
+        for spacing in spacings:
+            spacing.check_deletable()
         with self.root.batch():
             for spacing in spacings:
-                if spacing is not None:
-                    spacing.delete()
+                spacing.delete()
 
     # --- picks -------------------------------------------------------------------------------------------
 
@@ -193,7 +200,7 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
             UsageError: `refused`, where one has its key, unless `exist_ok`; for an unknown object or no user [PIK-016].
             ReadOnlyError: `read-only`.
         """
-        with no_ghost(self.picks):
+        with no_ghost(self._project, self.picks):
             return super().new_picks(object_name, session_id, user_id, exist_ok)
 
     def delete_picks(
@@ -241,7 +248,7 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
             UsageError: `refused`, where one has its key, unless `exist_ok`; for an unknown object or no user [MSH-004].
             ReadOnlyError: `read-only`.
         """
-        with no_ghost(self.meshes):
+        with no_ghost(self._project, self.meshes):
             return super().new_mesh(object_name, session_id, user_id, exist_ok, **kwargs)
 
     def delete_meshes(
@@ -327,7 +334,7 @@ class CopickRunMLC(LazyMeta, Located, CopickRunOverlay):
             UsageError: `refused`, where one has its key, unless `exist_ok`; for an unknown object or no user [SEG-005].
             ReadOnlyError: `read-only`.
         """
-        with no_ghost(self.segmentations):
+        with no_ghost(self._project, self.segmentations):
             return super().new_segmentation(
                 _rounded(voxel_size),
                 name,

@@ -10,9 +10,9 @@ from copick.models import CopickFeaturesMeta, CopickTomogramMeta
 
 from copick_mlc import _layout
 from copick_mlc._artifact import Volume, shadowed
-from copick_mlc._entity import LazyMeta, leaving, no_ghost
+from copick_mlc._entity import LazyMeta, leaving, no_ghost, synchronised
 from copick_mlc.features import CopickFeaturesMLC
-from copick_mlc.index import FeaturesRow, TomogramRow
+from copick_mlc.index import FeaturesRow, Row, TomogramRow
 
 if TYPE_CHECKING:
     from copick_mlc.root import CopickRootMLC
@@ -59,18 +59,16 @@ class CopickTomogramMLC(LazyMeta, Volume, CopickTomogramOverlay):
     def _listed_in(self) -> list[Any] | None:
         return self.voxel_spacing._tomograms
 
+    features = synchronised(CopickTomogramOverlay.features)
+
     # --- features ----------------------------------------------------------------------------------------
 
     def _feature_factory(self) -> tuple[type[CopickFeaturesMLC], type[CopickFeaturesMeta]]:
         return CopickFeaturesMLC, CopickFeaturesMeta
 
     def _published_features(self, read_only: bool) -> list[CopickFeaturesMLC]:
-        key = self.identity.key
-        return [
-            CopickFeaturesMLC(self, read_only=read_only, identity=row)
-            for row in self._project.index.rows_of(FeaturesRow, self.identity.run)
-            if row.key[:3] == key  # [FEA-001]
-        ]
+        rows = self._project.index.rows_below(FeaturesRow, self.identity)  # [FEA-001]
+        return [CopickFeaturesMLC(self, read_only=read_only, identity=row) for row in rows]
 
     def _query_static_features(self) -> list[CopickFeaturesMLC]:
         return [] if self._project.target.indexed else self._published_features(read_only=True)
@@ -92,7 +90,7 @@ class CopickTomogramMLC(LazyMeta, Volume, CopickTomogramOverlay):
             UsageError: `refused`, where there is one of that type, unless `exist_ok` [FEA-004].
             ReadOnlyError: `read-only`.
         """
-        with no_ghost(self.features):
+        with no_ghost(self._project, self.features):
             return super().new_features(feature_type, exist_ok, **kwargs)
 
     def delete_features(self) -> None:
@@ -101,8 +99,11 @@ class CopickTomogramMLC(LazyMeta, Volume, CopickTomogramOverlay):
         Raises:
             ReadOnlyError: `read-only`.
         """
+        found = list(self.features)
+        for features in found:
+            features._check_mutable()
         with self._project.batch():
-            for features in list(self.features):
+            for features in found:
                 features.delete()
 
     # --- data --------------------------------------------------------------------------------------------
@@ -137,18 +138,6 @@ class CopickTomogramMLC(LazyMeta, Volume, CopickTomogramOverlay):
         with self._modified():
             super().set_region(data, zarr_group, x, y, z)
 
-    def _going(self) -> list[FeaturesRow]:
-        """The rows of the feature maps that go with this tomogram."""
-        index, key = self._project.index, self.identity.key
-        if self._project.target.indexed:
-            index.catch_up()  # what others computed from it meanwhile goes too
-            return [row for row in index.rows_of(FeaturesRow, self.identity.run) if row.key[:3] == key]
-        is_published = index.find(self.identity) is not None
-        going = [features for features in self.features if not (is_published and features.read_only)]
-        for features in going:
-            features._check_mutable()
-        return [features.identity for features in going]
-
     def delete(self) -> None:
         """Delete the tomogram and its feature maps, in one commit [TOM-006].
 
@@ -157,9 +146,27 @@ class CopickTomogramMLC(LazyMeta, Volume, CopickTomogramOverlay):
         Raises:
             ReadOnlyError: `read-only`; also where a feature map is published and the tomogram is not.
         """
-        self._check_mutable()
+        self.check_deletable()
         with leaving(self._exists, self._leave_list):
-            self._project.target.delete([self.identity, *self._going()])
+            self._project.target.delete(self._going)
+
+    def check_deletable(self) -> None:
+        """Raise ReadOnlyError unless this tomogram and its feature maps can be deleted."""
+        self._check_mutable()
+        if not self._project.target.indexed:
+            for features in self._going_features():
+                features._check_mutable()
+
+    def _going(self) -> list[Row]:
+        """The rows that go with this tomogram."""
+        if self._project.target.indexed:
+            return [self.identity, *self._project.index.rows_below(FeaturesRow, self.identity)]
+        return [self.identity, *(features.identity for features in self._going_features())]
+
+    def _going_features(self) -> list[CopickFeaturesMLC]:
+        """The feature maps that go with this tomogram of an overlay."""
+        is_published = self._project.index.find(self.identity) is not None
+        return [features for features in self.features if not (is_published and features.read_only)]
 
     def _leave_list(self) -> None:
         self._features: list[CopickFeaturesMLC] | None = []

@@ -9,7 +9,7 @@ from copick.models import CopickTomogramMeta, CopickVoxelSpacingMeta
 
 from copick_mlc import _layout
 from copick_mlc._artifact import shadowed
-from copick_mlc._entity import Located, forget, leaving, no_ghost
+from copick_mlc._entity import Located, forget, leaving, no_ghost, synchronised
 from copick_mlc.errors import ReadOnlyError
 from copick_mlc.index import FeaturesRow, Row, TomogramRow, VoxelSpacingRow
 from copick_mlc.tomogram import CopickTomogramMLC
@@ -37,18 +37,16 @@ class CopickVoxelSpacingMLC(Located, CopickVoxelSpacingOverlay):
     def _is_published(self) -> bool:
         return not self._project.target.indexed and self._project.index.find(self.identity) is not None
 
+    tomograms = synchronised(CopickVoxelSpacingOverlay.tomograms)
+
     # --- tomograms ---------------------------------------------------------------------------------------
 
     def _tomogram_factory(self) -> tuple[type[CopickTomogramMLC], type[CopickTomogramMeta]]:
         return CopickTomogramMLC, CopickTomogramMeta
 
     def _published_tomograms(self, read_only: bool) -> list[CopickTomogramMLC]:
-        key = self.identity.key
-        return [
-            CopickTomogramMLC(self, read_only=read_only, identity=row)
-            for row in self._project.index.rows_of(TomogramRow, self.run.name)
-            if row.key[:2] == key  # [TOM-001]
-        ]
+        rows = self._project.index.rows_below(TomogramRow, self.identity)  # [TOM-001]
+        return [CopickTomogramMLC(self, read_only=read_only, identity=row) for row in rows]
 
     def _query_static_tomograms(self) -> list[CopickTomogramMLC]:
         return [] if self._project.target.indexed else self._published_tomograms(read_only=True)
@@ -76,7 +74,7 @@ class CopickVoxelSpacingMLC(Located, CopickVoxelSpacingOverlay):
             UsageError: `refused`, where there is one of that type, unless `exist_ok` [TOM-004].
             ReadOnlyError: `read-only`.
         """
-        with no_ghost(self.tomograms):
+        with no_ghost(self._project, self.tomograms):
             return super().new_tomogram(tomo_type, exist_ok, **kwargs)
 
     def delete_tomograms(self, tomo_type: str | None = None) -> None:
@@ -85,8 +83,11 @@ class CopickVoxelSpacingMLC(Located, CopickVoxelSpacingOverlay):
         Raises:
             ReadOnlyError: `read-only`.
         """
+        tomograms = self.get_tomograms(tomo_type)
+        for tomogram in tomograms:
+            tomogram.check_deletable()
         with self._project.batch():
-            for tomogram in self.get_tomograms(tomo_type):
+            for tomogram in tomograms:
                 tomogram.delete()
 
     # --- existence ---------------------------------------------------------------------------------------
@@ -105,19 +106,25 @@ class CopickVoxelSpacingMLC(Located, CopickVoxelSpacingOverlay):
         Raises:
             ReadOnlyError: `read-only`; also where it, or something in it, is published [OVL-006].
         """
-        project, key = self._project, self.identity.key
-        project.target.check()
+        self.check_deletable()
+        project = self._project
+        with leaving(lambda: project.ensure(self.identity, create=False), self._leave_list):
+            project.target.delete(self._going, self.identity)  # [VOX-006]
+
+    def check_deletable(self) -> None:
+        """Raise ReadOnlyError unless this voxel spacing can be deleted."""
+        self._project.target.check()
         if self._is_published:
+            key = self.identity.key
             raise ReadOnlyError(
                 "read-only", f"the voxel spacing {key} is published; only what is in the overlay can be deleted"
             )
-        rows: list[Row] = [self.identity]
-        if project.target.indexed:
-            project.index.catch_up()  # what others added to it meanwhile goes too
-            for kind in (TomogramRow, FeaturesRow):  # [VOX-005]
-                rows += [row for row in project.index.rows_of(kind, self.run.name) if row.key[:2] == key]
-        with leaving(lambda: project.ensure(self.identity, create=False), self._leave_list):
-            project.target.delete(rows, self.identity)  # [VOX-006]
+
+    def _going(self) -> list[Row]:
+        """The rows that go with this voxel spacing."""
+        index = self._project.index
+        tomograms, features = (index.rows_below(kind, self.identity) for kind in (TomogramRow, FeaturesRow))
+        return [self.identity, *tomograms, *features]  # [VOX-005]
 
     def _leave_list(self) -> None:
         self._tomograms: list[CopickTomogramMLC] | None = []

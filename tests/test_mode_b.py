@@ -411,7 +411,7 @@ def test_batches_work_too(root: CopickRootMLC, overlay: Path) -> None:
 
 
 def test_a_name_that_an_overlay_would_hide(overlay_root: CopickRootMLC) -> None:
-    with pytest.raises(ValueError, match="hidden") as caught:
+    with pytest.raises(ValueError, match="an overlay lists") as caught:
         overlay_root.new_run(".mine")
     assert isinstance(caught.value, CroissantError)
     assert overlay_root.get_run(".mine") is None
