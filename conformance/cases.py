@@ -32,18 +32,22 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "export": ("export",),
 }
 # And so do some arguments of `open`.
-_ARGUMENT_NEEDS = {"overlay": "overlay", "config": "config", "base_url": "config"}
+_ARGUMENT_NEEDS = {"overlay": "overlay", "config": "config", "base_url": "config", "lock_seconds": "locks"}
 
 
 @dataclass(frozen=True)
 class Action:
-    """What a step does: an operation of the adapter, an edit, or a check. `kind` is `op`, `edit` or `check`."""
+    """What a step does: an operation of the adapter, an edit, a trial, or a check; `kind` is the member that says so.
+
+    While an operation is under way the steps of `meanwhile` are done.
+    """
 
     kind: str
     name: str
     arguments: Mapping[str, Any]
     expect: Any = ANY
     error: str | None = None
+    meanwhile: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,15 @@ class Case:
     steps: tuple[Step, ...]
 
     @property
+    def locks(self) -> bool:
+        """Whether the suite itself holds the lock of a project, or does something while it waits for an answer."""
+        return any(step.action.name in ("lock", "reads") or step.action.meanwhile for step in self.steps)
+
+    @property
     def profiles(self) -> Set[str]:
         """The profiles that the case is of."""
         own = self.capabilities & {"write", "overlay", "export"}
-        return own | ({"write"} if self.capabilities & {"batch", "merge"} and not own else set()) or {"read"}
+        return own | ({"write"} if self.capabilities & {"batch", "merge", "locks"} and not own else set()) or {"read"}
 
 
 def load(directory: Path, fixtures: Path, spec: Spec) -> list[Case]:
@@ -128,19 +137,23 @@ def _case(path: Path, document: Any, fixtures: Path, spec: Spec) -> Case:
 
 def _steps(document: Mapping[str, Any]) -> Iterator[Step]:
     for number, step in enumerate(document["steps"], 1):
-        place = f"step {number}"
-        if isinstance(step, dict) and "disk" in step:
-            yield from _checks(step["disk"], place)
-        else:
-            yield Step(place, _action(step, place))
+        yield from _step(step, f"step {number}")
     disk = document.get("disk", [])
     yield from _checks(disk, "at the end")
     if _writes(document) and document.get("consistent", True) and not any(c["check"] == "consistent" for c in disk):
         yield Step("at the end", Action("check", "consistent", {}))
 
 
+def _step(step: Any, place: str) -> Iterator[Step]:
+    """A step; one of checks is a step for each."""
+    if isinstance(step, dict) and "disk" in step:
+        yield from _checks(step["disk"], place)
+    else:
+        yield Step(place, _action(step, place))
+
+
 def _writes(document: Mapping[str, Any]) -> bool:
-    return any(step.get("op") in (*_CHANGES, "export") for step in document["steps"])
+    return any(step.get("op") in (*_CHANGES, "export") or "trial" in step for step in document["steps"])
 
 
 def _checks(checks: Any, place: str) -> Iterator[Step]:
@@ -149,10 +162,10 @@ def _checks(checks: Any, place: str) -> Iterator[Step]:
 
 
 def _action(step: Any, place: str) -> Action:
-    """An operation, edit or check, whose arguments are those that case.schema.json declares."""
-    kinds = [kind for kind in ("op", "edit", "check") if isinstance(step, dict) and kind in step]
+    """An operation, edit, trial or check, whose arguments are those that case.schema.json declares."""
+    kinds = [kind for kind in ("op", "edit", "trial", "check") if isinstance(step, dict) and kind in step]
     if len(kinds) != 1:
-        raise SuiteError(f"{place} is no operation, edit or check")
+        raise SuiteError(f"{place} is no operation, edit, trial or check")
     kind = kinds[0]
     name = step[kind]
     if f"{kind}-{name}" not in _SCHEMA["$defs"]:
@@ -163,7 +176,12 @@ def _action(step: Any, place: str) -> Action:
         return Action(kind, name, arguments)
     if "expect" in step and "error" in step:
         raise SuiteError(f"{place} expects a result and an error")
-    return Action(kind, name, arguments, arguments.pop("expect", ANY), arguments.pop("error", None))
+    meanwhile = [
+        inner
+        for number, item in enumerate(arguments.pop("meanwhile", ()), 1)
+        for inner in _step(item, f"{place}, meanwhile {number}")
+    ]
+    return Action(kind, name, arguments, arguments.pop("expect", ANY), arguments.pop("error", None), tuple(meanwhile))
 
 
 def _check_members(value: Any, definition: str, place: str) -> None:
@@ -193,6 +211,12 @@ def _type_of(schema: Mapping[str, Any]) -> type | None:
     return {"array": list, "object": dict, "string": str}.get(name) if isinstance(name, str) else None
 
 
+def changes(trial: Mapping[str, Any]) -> list[Any]:
+    """All operations of a trial."""
+    writers = trial.get("writers", [trial.get("writer", [])])
+    return [operation for steps in writers for operation in (steps if isinstance(steps, list) else [steps])]
+
+
 def _check_known(what: str, used: Any, known: Set[str]) -> None:
     for item in sorted(used):
         if item not in known:
@@ -202,6 +226,9 @@ def _check_known(what: str, used: Any, known: Set[str]) -> None:
 def _check_needs(step: Step, capabilities: Set[str]) -> None:
     """Whether an implementation that has what the case requires knows the operation."""
     action = step.action
+    if action.kind == "trial":
+        for operation in changes(action.arguments):
+            _check_needs(Step(step.place, _action(operation, step.place)), capabilities)
     if action.kind != "op":
         return
     needs = _NEEDS.get(action.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import tempfile
@@ -71,22 +72,36 @@ class Client:
         Raises:
             AdapterError: there is none.
         """
+        self.send(operation, arguments)
+        return self.receive(operation)
+
+    def send(self, operation: str, arguments: Mapping[str, Any]) -> None:
+        """Send a request, whose response is to be received before the next is sent."""
         request = json.dumps({"op": operation, **arguments}, allow_nan=False).encode() + b"\n"
+        with self._deadline(f"read {operation}"), suppress(OSError):  # It may have gone; how, its exit code tells.
+            self._stdin.write(request)
+            self._stdin.flush()
+
+    def has_answered(self, seconds: float) -> bool:
+        """Whether a response, or the end of the process, comes within `seconds`."""
+        return bool(select.select([self._stdout], [], [], seconds)[0])
+
+    def receive(self, operation: str) -> Response:
+        """Wait for the response to the request that was sent.
+
+        Raises:
+            AdapterError: there is none.
+        """
         with self._deadline(f"answer {operation}"):
-            line = self._exchange(request)
+            line = self._stdout.readline(_LONGEST_LINE)
         if not line.endswith(b"\n"):
             if len(line) == _LONGEST_LINE:
                 raise AdapterError(f"the answer to {operation} is longer than {_LONGEST_LINE} bytes")
             raise AdapterError(f"{self._exit()} before it answered {operation}")
-        return _response(line)
-
-    def _exchange(self, request: bytes) -> bytes:
-        try:
-            self._stdin.write(request)
-            self._stdin.flush()
-        except OSError:
-            return b""  # It has gone; how, its exit code tells.
-        return self._stdout.readline(_LONGEST_LINE)
+        response = _response(line)
+        if response.code == "unsupported":
+            raise AdapterError(f"it does not support {operation}: {response.message}")
+        return response
 
     def finish(self) -> None:
         """End standard input, and see that the adapter ends as the protocol says.
@@ -102,6 +117,11 @@ class Client:
             raise AdapterError(f"it wrote more than one line for each request: {_excerpt(rest)}")
         if code:
             raise AdapterError(f"{self._exit()} when standard input had ended")
+
+    def strike(self) -> None:
+        """Kill the process and all that it started, at once and from any thread; `kill` has still to be called."""
+        if self._process.returncode is None:
+            _kill(self._process)
 
     def kill(self) -> None:
         """End the process and all that it started."""

@@ -154,12 +154,12 @@ class _Project:
             return
         spacing = TABLES["voxel_spacings"]
         runs = {row["name"] for row in self._rows("runs")}
-        spacings = {_identity(row, spacing) for row in self._rows("voxel_spacings")}
+        spacings = {identity(row, spacing) for row in self._rows("voxel_spacings")}
         for name, records in self._records.items():
             for row in records.rows:
                 if "run" in row and row["run"] not in runs:
                     yield f"{name}.csv has a row of the run {row['run']!r}, which has none of its own"
-                elif name in ("tomograms", "features") and _identity(row, spacing) not in spacings:
+                elif name in ("tomograms", "features") and identity(row, spacing) not in spacings:
                     where = f"{row['run']!r} at {row['voxel_size']}"
                     yield f"{name}.csv has a row of {where}, a voxel spacing that has none of its own"
 
@@ -232,13 +232,13 @@ def _cells(table: Table, rows: list[dict[str, str]]) -> Iterator[str]:
             yield f"{table.file} has the voxel size {size!r}, which is no number"
         if row.get("is_multilabel", "") not in ("", "true", "false"):
             yield f"{table.file} has {row['is_multilabel']!r} for is_multilabel"
-        identity = _identity(row, table)
-        if identity in seen:
-            yield f"{table.file} has the key {', '.join(identity)} twice"
-        seen.add(identity)
+        key = identity(row, table)
+        if key in seen:
+            yield f"{table.file} has the key {', '.join(key)} twice"
+        seen.add(key)
 
 
-def _identity(row: Mapping[str, str], table: Table) -> tuple[str, ...]:
+def identity(row: Mapping[str, str], table: Table) -> tuple[str, ...]:
     """The key of a row, in which voxel sizes are the same when they are so with three decimals."""
     return tuple(_size(row[column]) if column == "voxel_size" else row[column] for column in table.key)
 

@@ -69,7 +69,7 @@ def mkdir(workspace: Workspace, *, path: str) -> None:
 def move(workspace: Workspace, *, path: str, to: str) -> None:
     target = workspace.path(to)
     os.makedirs(os.path.dirname(target), exist_ok=True)
-    os.rename(workspace.path(path), target)
+    os.replace(workspace.path(path), target)
 
 
 def link(workspace: Workspace, *, path: str, to: str) -> None:
@@ -93,10 +93,18 @@ def checksums(workspace: Workspace, *, path: str = MANIFEST) -> None:
     _put(place, documents.dump(document))
 
 
+def lock(workspace: Workspace, *, path: str = MANIFEST) -> None:
+    workspace.lock(workspace.path(path))
+
+
+def unlock(workspace: Workspace, *, path: str = MANIFEST) -> None:
+    workspace.unlock(workspace.path(path))
+
+
 #: Every edit by its name.
 EDITS: Mapping[str, Callable[..., None]] = {
     function.__name__.rstrip("_"): function
-    for function in (write, replace, set_, remove, mkdir, move, link, mode, checksums)
+    for function in (write, replace, set_, remove, mkdir, move, link, mode, checksums, lock, unlock)
 }
 
 
@@ -111,7 +119,8 @@ def edit(workspace: Workspace, name: str, arguments: Mapping[str, Any]) -> None:
         EDITS[name](workspace, **workspace.fill(arguments))
     except (OSError, ValueError, LookupError) as error:
         raise EditError(f"the edit cannot be made: {error}") from error
-    workspace.edited(before)
+    if name != "unlock":  # whoever waited for the lock may be at work already, and that is no edit
+        workspace.edited(before)
 
 
 def _get(path: str) -> bytes:

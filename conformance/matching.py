@@ -139,6 +139,12 @@ def _lacks(wanted: Any, got: Any, path: str) -> Difference | None:
     return None
 
 
+def _any(wanted: Any, got: Any, path: str) -> Difference | None:
+    if any(difference(item, got, path) is None for item in wanted):
+        return None
+    return Difference(f"one of {show(wanted)}", show(got), path)
+
+
 def _count(items: Sequence[Any], unmatched: Sequence[Any]) -> str:
     count = "1 element" if len(items) == 1 else f"{len(items)} elements"
     return f"{count}, among them {show(unmatched)}" if unmatched else count
@@ -149,11 +155,12 @@ _MATCHERS: Mapping[str, Callable[[Any, Any, str], Difference | None]] = {
     "@has": _members,
     "@contains": _contains,
     "@lacks": _lacks,
+    "@any": _any,
 }
 
 
 def _matcher_of(wanted: Any) -> Callable[[Any, Any, str], Difference | None] | None:
-    """JSON-LD is full of objects with one member such as `@id`, so only the four names make a matcher."""
+    """JSON-LD is full of objects with one member such as `@id`, so only these names make a matcher."""
     if isinstance(wanted, dict) and len(wanted) == 1:
         return _MATCHERS.get(next(iter(wanted)))
     return None

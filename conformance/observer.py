@@ -12,18 +12,23 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from conformance import consistency, documents, snapshot
+from conformance import commits, consistency, documents, snapshot
 from conformance.matching import ANY, Difference, difference, show
 from conformance.tables import TABLES
 from conformance.workspace import MANIFEST, Workspace
 
 _LISTED = 10
+# What a writer may make of what a killed one left.
+_RECOVERIES = {"finished": commits.finished, "discarded": commits.discarded}
 
 
-def unchanged(workspace: Workspace, *, except_: Sequence[str] = ()) -> Difference | None:
-    changes = snapshot.changes(workspace.last, workspace.take())
+def unchanged(workspace: Workspace, *, except_: Sequence[str] = (), or_: str | None = None) -> Difference | None:
+    now = workspace.take()
+    changes = snapshot.changes(workspace.last, now)
+    if or_ and not snapshot.changes(_RECOVERIES[or_](workspace.last), now):
+        return None
     return _nothing(
-        "everything as it was",
+        f"everything as it was{f', or {or_}' if or_ else ''}",
         [
             f"{path}: {change}"
             for path, change in changes.items()
@@ -110,6 +115,17 @@ def table(
     return difference(expect, records.rows, name)
 
 
+def sums(workspace: Workspace, *, table: str, path: str = MANIFEST) -> Difference | None:
+    directory = os.path.dirname(workspace.path(path))
+    records = consistency.read(_read(os.path.join(directory, TABLES[table].file)))
+    found = [
+        f"{row['url']} has not the sha256 {row['sha256']}"
+        for row in records.rows
+        if row["sha256"] and snapshot.entry(os.path.join(directory, "..", row["url"])).content != row["sha256"]
+    ]
+    return _nothing(f"checksums of the files that {table}.csv names", found)
+
+
 def store(
     workspace: Workspace, *, path: str, array: str, shape: Sequence[int] | None = None, dtype: str | None = None
 ) -> Difference | None:
@@ -152,14 +168,14 @@ def consistent(workspace: Workspace, *, path: str = MANIFEST) -> Difference | No
 #: Every check by its name.
 CHECKS: Mapping[str, Callable[..., Difference | None]] = {
     function.__name__: function
-    for function in (unchanged, same, file, absent, directory, json, table, store, picks, consistent)
+    for function in (unchanged, same, file, absent, directory, json, table, sums, store, picks, consistent)
 }
 
 
 def check(workspace: Workspace, name: str, arguments: Mapping[str, Any]) -> Difference | None:
     """What a check finds wrong, or None."""
-    # `except` and `as` are no names in Python.
-    named = {f"{name}_" if name in ("except", "as") else name: value for name, value in arguments.items()}
+    # `except`, `as` and `or` are no names in Python.
+    named = {f"{name}_" if name in ("except", "as", "or") else name: value for name, value in arguments.items()}
     try:
         return CHECKS[name](workspace, **workspace.fill(named))
     except OSError as error:

@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from conformance.report import COUNTED
+from conformance.report import COUNTED, figures
 
 # The sign and the word of each state, the worst first: it is the one that a clause has.
 _STATES: Mapping[str, tuple[str, str]] = {
@@ -62,7 +62,10 @@ def _card(report: Report) -> str:
     else:
         lines.append("<p>Not all cases were run, so there is no verdict.</p>")
     totals = [f"{count} {COUNTED[outcome]}" for outcome, count in report["totals"].items() if count]
-    lines.append(f"<p>{len(report['cases'])} cases: {escape(', '.join(totals))}</p>\n</section>")
+    lines.append(f"<p>{len(report['cases'])} cases: {escape(', '.join(totals))}</p>")
+    counted = [(case["id"], figures(case["figures"])) for case in report["cases"] if case.get("figures")]
+    lines += [f"<p><small>{escape(name)}</small> {escape(words)}</p>" for name, words in counted]
+    lines.append("</section>")
     return "\n".join(lines)
 
 
@@ -124,6 +127,8 @@ def _cell(cases: Sequence[Mapping[str, Any]]) -> str:
 
 def _case(case: Mapping[str, Any]) -> str:
     facts = [(name, case[name]) for name in ("step", "wanted", "got", "reason") if case[name]]
+    if case.get("figures"):
+        facts.append(("counted", figures(case["figures"])))
     shown = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts)
     sign = f'<span class="{case["outcome"]}">{_sign(case["outcome"])} {_word(case["outcome"])}</span>'
     facts_list = f"<dl>{shown}</dl>" if shown else ""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from conformance import edits, observer
+from conformance import edits, observer, trials
 from conformance.cases import CAPABILITIES, Action, Case
 from conformance.client import AdapterError, Client, Response
 from conformance.matching import ANY, Difference, difference, show
 from conformance.serve import PROTOCOL
+from conformance.trials import Stage
 from conformance.workspace import Workspace
 
+# How long an implementation has to begin what it must not do, before the steps of `meanwhile`.
+_MEANWHILE_SECONDS = 1.0
 # Characters that a terminal or XML would not take for characters.
 _UNPRINTABLE = re.compile("[^\n\t\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -42,6 +45,7 @@ class Result:
     stderr: str = ""
     duration: float = 0.0
     stale: bool = False
+    figures: Mapping[str, int] = field(default_factory=dict)
     hello: Hello | None = None
 
 
@@ -59,6 +63,7 @@ def play(case: Case, command: Sequence[str], timeout: float, keep: Path | None =
 def _play(case: Case, command: Sequence[str], timeout: float, workspace: Workspace) -> Result:
     hello: Hello | None = None
     found: Difference | None = None
+    figures: dict[str, int] = {}
     error = ""
     place = "start"
     try:
@@ -69,7 +74,7 @@ def _play(case: Case, command: Sequence[str], timeout: float, workspace: Workspa
         hello = _hello(client.ask("hello", {}))
         for step in case.steps:
             place = str(step)
-            found = _do(step.action, client, workspace, hello)
+            found = _do(step.action, client, Stage(command, timeout, hello.capabilities, workspace), figures)
             if found:
                 break
         else:
@@ -85,8 +90,8 @@ def _play(case: Case, command: Sequence[str], timeout: float, workspace: Workspa
     if found:
         at = f"{found.path}: " if found.path else ""
         wanted, got = f"{at}{found.wanted}", f"{at}{found.got}"
-        return Result(case, "fail", step=place, wanted=wanted, got=got, stderr=stderr, hello=hello)
-    return Result(case, "pass", hello=hello)
+        return Result(case, "fail", place, wanted, got, stderr=stderr, figures=figures, hello=hello)
+    return Result(case, "pass", figures=figures, hello=hello)
 
 
 def _hello(response: Response) -> Hello:
@@ -107,19 +112,40 @@ def _hello(response: Response) -> Hello:
     raise AdapterError(f"hello: no protocol, spec, name, version and capabilities in {show(response.result)}")
 
 
-def _do(action: Action, client: Client, workspace: Workspace, hello: Hello) -> Difference | None:
+def _do(action: Action, client: Client, stage: Stage, figures: dict[str, int]) -> Difference | None:
     """Do what a step says; what is then not as it says, or None."""
+    workspace = stage.workspace
     if action.kind == "edit":
         edits.edit(workspace, action.name, action.arguments)
         return None
     if action.kind == "check":
         return observer.check(workspace, action.name, action.arguments)
-    response = client.ask(action.name, workspace.fill(action.arguments))
-    if response.code == "unsupported":
-        raise AdapterError(f"it does not support {action.name}: {response.message}")
+    if action.kind == "trial":
+        outcome = trials.run(stage, action.name, action.arguments)
+        figures.update(outcome.figures)
+        return outcome.found
+    client.send(action.name, workspace.fill(action.arguments))
+    found = _do_meanwhile(action, client, stage, figures) if action.meanwhile else None
+    if found:
+        return found
+    response = client.receive(action.name)
     if action.error is None:
         return _compare(workspace.fill(action.expect), response)
-    return _compare_error(action.error if "codes" in hello.capabilities else None, response)
+    return _compare_error(action.error if "codes" in stage.capabilities else None, response)
+
+
+def _do_meanwhile(action: Action, client: Client, stage: Stage, figures: dict[str, int]) -> Difference | None:
+    """Do the steps of `meanwhile`, before which there must be no answer."""
+    if client.has_answered(_MEANWHILE_SECONDS):
+        response = client.receive(action.name)
+        return Difference(
+            "no answer while somebody else has the lock", _error(response) if response.error else show(response.result)
+        )
+    for step in action.meanwhile:
+        found = _do(step.action, client, stage, figures)
+        if found:
+            return Difference(found.wanted, f"{found.got} ({step})", found.path)
+    return None
 
 
 def _compare(wanted: object, response: Response) -> Difference | None:

@@ -39,6 +39,7 @@ def text(run: Run, spec: Spec, repeat: str) -> Iterator[str]:
         yield from (f"  {profile:8} {_words(verdict)}" for profile, verdict in verdicts(run).items())
     else:
         yield "  no verdict, as not all cases were run"
+    yield from (f"  {result.case.id}: {figures(result.figures)}" for result in run.results if result.figures)
     counts = [f"{run.count(outcome)} {word}" for outcome, word in COUNTED.items() if run.count(outcome)]
     yield f"{len(run.results)} case{'' if len(run.results) == 1 else 's'}: {', '.join(counts)}"
 
@@ -60,6 +61,11 @@ def details(result: Result, spec: Spec, repeat: str) -> Iterator[str]:
     if result.stderr:
         yield f"  its standard error ended with\n    {_indented(result.stderr)}"
     yield f"  again:  {repeat} --case {case.id}"
+
+
+def figures(counted: Mapping[str, int]) -> str:
+    """What a trial counted, in words."""
+    return ", ".join(f"{number} {name}" for name, number in counted.items())
 
 
 def _indented(words: str) -> str:
@@ -115,6 +121,7 @@ def _entry(result: Result) -> dict[str, Any]:
         "wanted": result.wanted,
         "got": result.got,
         "reason": result.reason,
+        "figures": dict(result.figures),
         "seconds": round(result.duration, 3),
     }
 

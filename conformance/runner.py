@@ -7,7 +7,7 @@ An outcome is one of
 - `error`: the adapter hung, crashed or broke the protocol, which says nothing of the clause;
 - `expected`: it failed, and is known to;
 - `warn`: it failed, and no clause of the case is a MUST;
-- `skip`: the implementation does not claim a capability that the case requires.
+- `skip`: the implementation does not claim a capability that the case requires, or the suite cannot hold a lock here.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from conformance.cases import CAPABILITIES, PROFILES, Case
 from conformance.expected import Expectation
 from conformance.play import Hello, Result, play
 from conformance.spec import Spec
+from conformance.workspace import CAN_LOCK
 
 OUTCOMES = ("pass", "fail", "error", "expected", "warn", "skip")
 
 # Capabilities that matter to one profile alone; all others matter to any.
-_ONLY_OF = {"portal": "read", "batch": "write", "merge": "write"}
+_ONLY_OF = {"portal": "read", "batch": "write", "merge": "write", "locks": "write"}
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ def _run(case: Case, spec: Spec, hello: Hello, settings: Settings) -> Result:
     missing = sorted(case.capabilities - hello.capabilities)
     if missing:
         return Result(case, "skip", reason=f"{', '.join(missing)} not claimed")
+    if case.locks and not CAN_LOCK:
+        return Result(case, "skip", reason="there is no flock(2) here")
     result = play(case, settings.command, settings.timeout, settings.keep)
     expectation = settings.expected.get(case.id)
     if expectation:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 
@@ -22,8 +23,15 @@ Snapshot = Mapping[str, Entry]
 
 
 def take(directory: str) -> Snapshot:
-    """All entries below a directory by their relative paths with slashes, sorted."""
-    return {os.path.relpath(path, directory).replace(os.sep, "/"): entry(path) for path in sorted(_walk(directory))}
+    """All entries below a directory by their relative paths with slashes, sorted.
+
+    An implementation may be at work meanwhile: what has gone when it is looked at is not there.
+    """
+    found = {}
+    for path in sorted(_walk(directory)):
+        with suppress(FileNotFoundError):
+            found[os.path.relpath(path, directory).replace(os.sep, "/")] = entry(path)
+    return found
 
 
 def entry(path: str) -> Entry:
@@ -58,7 +66,11 @@ def below(snapshot: Snapshot, path: str) -> Snapshot:
 
 
 def _walk(directory: str) -> Iterator[str]:
-    with os.scandir(directory) as entries:
+    try:
+        entries = os.scandir(directory)
+    except FileNotFoundError:
+        return
+    with entries:
         for item in entries:
             yield item.path
             if item.is_dir(follow_symlinks=False) and os.access(item.path, os.R_OK | os.X_OK):

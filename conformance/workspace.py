@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import tempfile
 import threading
+import time
 from functools import cached_property, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,6 +15,16 @@ from typing import Any
 
 from conformance import snapshot
 from conformance.snapshot import Snapshot
+
+try:
+    _fcntl: Any = importlib.import_module("fcntl")
+except ImportError:  # Windows has no flock(2)
+    _fcntl = None
+
+_LOCK_SECONDS = 60.0
+
+#: Whether the suite can hold the lock of a project here.
+CAN_LOCK = _fcntl is not None
 
 #: The manifest of the project, where a check or edit names no other.
 MANIFEST = "project/Croissant/metadata.json"
@@ -34,6 +46,7 @@ class Workspace:
         self.work = os.path.realpath(place or tempfile.mkdtemp(prefix="conformance-"))
         shutil.copytree(fixture, self.work, symlinks=True, dirs_exist_ok=True)
         self.last = self.given = snapshot.take(self.work)
+        self._locks: dict[str, int] = {}
 
     def path(self, relative: str) -> str:
         """The absolute path of a case's path.
@@ -61,6 +74,46 @@ class Workspace:
                 given.pop(path, None)
         self.given = given
 
+    # --- the lock of a project ---------------------------------------------------------------------------
+
+    def lock(self, manifest: str) -> None:
+        """Take the lock of the project whose metadata.json is at the absolute path `manifest` [COM-001].
+
+        Raises:
+            OSError: somebody has it all the time.
+        """
+        path = f"{os.path.realpath(manifest)}.lock"
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while path not in self._locks:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+                if os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                    self._locks[path] = descriptor
+                    os.write(descriptor, b"the conformance suite")
+                    return
+            except (BlockingIOError, FileNotFoundError):
+                if time.monotonic() > deadline:
+                    os.close(descriptor)
+                    raise
+            os.close(descriptor)
+            time.sleep(0.001)
+
+    def unlock(self, manifest: str) -> None:
+        """Remove the lock file, and give the lock back.
+
+        Raises:
+            LookupError: it was not taken.
+        """
+        path = f"{os.path.realpath(manifest)}.lock"
+        descriptor = self._locks.pop(path)
+        name = os.path.relpath(path, self.work).replace(os.sep, "/")
+        self.last, self.given = (
+            {key: entry for key, entry in entries.items() if key != name} for entries in (self.last, self.given)
+        )
+        os.unlink(path)
+        os.close(descriptor)
+
     # --- placeholders ------------------------------------------------------------------------------------
 
     def fill(self, value: Any) -> Any:
@@ -87,7 +140,9 @@ class Workspace:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def close(self) -> None:
-        """Stop the server, and remove the directory if it is a temporary one."""
+        """Stop the server, give back the locks, and remove the directory if it is a temporary one."""
+        for descriptor in self._locks.values():
+            os.close(descriptor)
         if "http" in self.__dict__:
             self._server.shutdown()
             self._server.server_close()

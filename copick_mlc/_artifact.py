@@ -213,7 +213,7 @@ class Volume(Artifact):
         if self._is_new:
             fs, path = target.claim(self.identity)
             with target.exclusive():
-                if not fs.exists(path):
+                if not fs.isdir(path):
                     with new_directory(fs, path) as new, _storage.writing(path):
                         create_store(fs, new.path)
                         new.take_place()

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from fsspec import AbstractFileSystem
 
 from copick_mlc import _storage
+from copick_mlc.errors import StorageError
 
 # renameat2(2) of Linux
 _AT_FDCWD = -100
@@ -59,11 +60,16 @@ def new_directory(fs: AbstractFileSystem, path: str) -> Iterator[NewDirectory]:
     """A directory to write to, which can then take the place of the one at `path`; if it does not, it is removed.
 
     On other storage than the local disk, where no directory can be renamed, it is in its place from the beginning.
+
+    Raises:
+        StorageError: `storage-failed`, where there is a file.
     """
     if not _storage.is_local(fs):
         yield NewDirectory(path, path)
         return
     target = os.path.realpath(path)
+    if os.path.exists(target) and not os.path.isdir(target):
+        raise StorageError("storage-failed", "there is a file where a directory is to be written", path=path)
     parent, name = os.path.split(target)
     new = os.path.join(parent, f".{name}.{secrets.token_hex(6)}.tmp")
     try:

@@ -75,7 +75,7 @@ def read(fs: AbstractFileSystem, path: str, code: str, what: str) -> bytes:
     """
     try:
         if is_local(fs) and not stat.S_ISREG(os.stat(path).st_mode):  # a device or a pipe may have no end
-            raise OSError(errno.EINVAL, "not a regular file")
+            raise OSError(errno.EINVAL, "not a regular file")  # [SEC-008]
         data: bytes = fs.cat_file(path)
     except FileNotFoundError as error:
         raise MissingError(code, f"there is no such file; expected {what}", path=path) from error

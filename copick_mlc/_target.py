@@ -159,20 +159,23 @@ class Target:
             ReadOnlyError, UsageError, StorageError: as `claim`.
         """
         self.check()
-        if self.indexed:
-            self.index.catch_up()
-        rows = find()
-        removals = self._directory(directory) if directory is not None else []
+        whole = self._directory(directory) if directory is not None else []
         if not self.indexed:
-            removals = [_Removal(*self.place(row)) for row in rows if row.table.has_url] + removals
+            for removal in [_Removal(*self.place(row)) for row in find() if row.table.has_url] + whole:
+                removal()
+            return
+        rows, removals = self.index.caught_up(lambda: self._found(find))
         with self.index.batch():
-            if self.indexed:
-                removals = self._data_of(rows) + removals
-                for row in rows:
-                    self.index.remove(row)
-                self.index.remove_with_commit(find)
-            for removal in removals:
+            for row in rows:
+                self.index.remove(row)
+            self.index.remove_with_commit(find)
+            for removal in removals + whole:
                 self.index.after_commit(removal)  # [BAT-007]
+
+    def _found(self, find: Callable[[], list[Row]]) -> tuple[list[Row], list[_Removal]]:
+        """The rows that are to go, and the removals of their data."""
+        rows = find()
+        return rows, self._data_of(rows)
 
     def _directory(self, row: Row) -> list[_Removal]:
         """The removal of the directory of a run or voxel spacing; none where no directory can have its name."""

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from fsspec import AbstractFileSystem
 
@@ -44,6 +44,8 @@ from copick_mlc._tables import (
     table_named,
 )
 from copick_mlc.errors import CroissantError, DataError, LockedError, ReadOnlyError
+
+T = TypeVar("T")
 
 __all__ = [
     "CroissantIndex",
@@ -482,14 +484,15 @@ class CroissantIndex:
             if self.pending:
                 self._going.append(find)
 
-    def catch_up(self) -> None:
-        """Take over what others committed since; pending changes stay on top of it [BAT-010].
+    def caught_up(self, find: Callable[[], T]) -> T:
+        """What `find` gives when all that others committed is taken over; pending changes stay on top of it [BAT-010].
 
         Raises:
-            MissingError, DataError, StorageError: as `from_url` and `rows`.
+            MissingError, DataError, StorageError: as `from_url` and `rows`. Nothing is taken over then.
         """
         with self.lock, self._standing():
             self._snapshot.refresh()
+            return find()
 
     def reload(self) -> None:
         """Read metadata.json and the tables in use anew [BAT-014]. Pending changes are dropped: commit them before.

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import copick_mlc
 from conformance.adapters._copick import CopickAdapter, Objects
 from conformance.adapters._entities import KINDS
+from copick_mlc import _lock
 from copick_mlc.opening import open_project
 from copick_mlc.root import config_of
 
@@ -18,7 +19,7 @@ class Adapter(CopickAdapter):
 
     name = "copick_mlc"
     version = importlib.metadata.version("copick-mlc")
-    capabilities: ClassVar = [*CopickAdapter.capabilities, "codes"]
+    capabilities: ClassVar = [*CopickAdapter.capabilities, "codes", "locks"]
 
     def open(
         self,
@@ -26,8 +27,10 @@ class Adapter(CopickAdapter):
         overlay: str | None = None,
         base_url: str | None = None,
         config: Mapping[str, Any] | None = None,
+        lock_seconds: float = _lock.WAIT_SECONDS,
         root: str = "main",
     ) -> None:
+        _lock.WAIT_SECONDS = lock_seconds  # of the process: no case opens two roots that wait differently
         if config is None:
             project = copick_mlc.from_croissant(manifest, overlay_root=overlay, croissant_base_url=base_url)
         else:

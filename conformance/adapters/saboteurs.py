@@ -6,20 +6,26 @@ for it. A suite that passes a saboteur checks nothing.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping
+import time
+import types
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from conformance.adapters.copick_mlc import Adapter
 from copick_mlc import (
     _artifact,
+    _commit,
     _csv,
     _manifest,
+    _snapshot,
     _storage,
     _tables,
     _urls,
     exporter,
+    index,
     picks,
     root,
     run,
@@ -52,6 +58,10 @@ class Saboteur(Adapter):
 
 def _ignore(*_: Any, **__: Any) -> None:
     """In place of a function that does something."""
+
+
+# Long enough, in seconds, to be met in the middle.
+_AT_LEISURE = 0.1
 
 
 class StaleChecksum(Saboteur):
@@ -174,8 +184,8 @@ class OrphansLeft(Saboteur):
     def break_something(self) -> None:
         delete = Target.delete
 
-        def first(self: Target, rows: Iterable[Any], directory: Any = None) -> None:
-            delete(self, list(rows)[:1], directory)
+        def first(self: Target, find: Callable[[], list[Any]], directory: Any = None) -> None:
+            delete(self, lambda: find()[:1], directory)
 
         Target.delete = first  # type: ignore[method-assign]
 
@@ -375,6 +385,132 @@ class ExportOverwrites(Saboteur):
     def break_something(self) -> None:
         existing = exporter._existing
         exporter._existing = lambda fs, path, url, force: existing(fs, path, url, True)
+
+
+class NoLock(Saboteur):
+    """A writer commits whoever has the lock."""
+
+    caught_by: ClassVar = ["com-waits-for-the-lock", "com-locked"]
+
+    def break_something(self) -> None:
+        index.locked = lambda *_, **__: contextlib.nullcontext()  # type: ignore[assignment,attr-defined]
+
+
+class TablesFirst(Saboteur):
+    """The tables are replaced before there is a pending manifest, which is then written at leisure."""
+
+    caught_by: ClassVar = ["com-killed-writer"]
+
+    def break_something(self) -> None:
+        def publish(fs: Any, path: str, tables: Mapping[str, bytes], manifest: bytes) -> None:
+            for place, data in tables.items():
+                _storage.write(fs, place, data)
+                time.sleep(_AT_LEISURE)
+            _storage.write(fs, path, manifest)
+
+        _commit.publish = publish
+
+
+class ManifestFirst(Saboteur):
+    """The manifest is replaced before the tables."""
+
+    caught_by: ClassVar = ["com-killed-writer"]
+
+    def break_something(self) -> None:
+        def publish(fs: Any, path: str, tables: Mapping[str, bytes], manifest: bytes) -> None:
+            _storage.write(fs, path, manifest)
+            for place, data in tables.items():
+                time.sleep(_AT_LEISURE)
+                _storage.write(fs, place, data)
+
+        _commit.publish = publish
+
+
+class LeftoversKept(Saboteur):
+    """What killed writers left is left."""
+
+    caught_by: ClassVar = ["com-change-removes-leftovers", "com-change-discards-incomplete"]
+
+    def break_something(self) -> None:
+        _commit.leftovers = lambda fs, path: []
+
+
+class PendingOverwritten(Saboteur):
+    """A writer commits without a look at the unfinished commit of another."""
+
+    caught_by: ClassVar = ["com-change-finishes", "com-change-of-another-table"]
+
+    def break_something(self) -> None:
+        _commit.recover = _ignore
+
+
+class PendingIgnored(Saboteur):
+    """A reader knows of metadata.json alone."""
+
+    caught_by: ClassVar = ["com-pending-is-read", "com-pending-in-an-overlay", "com-pending-without-manifest"]
+
+    def break_something(self) -> None:
+        _commit._read_pending = lambda fs, path: None
+
+
+class StagedIgnored(Saboteur):
+    """A reader knows of tables in their places alone."""
+
+    caught_by: ClassVar = ["com-pending-in-an-overlay"]
+
+    def break_something(self) -> None:
+        nothing = {"read_staged": lambda fs, path, sha256: None}
+        _snapshot._commit = types.SimpleNamespace(**{**vars(_commit), **nothing})  # type: ignore[assignment,attr-defined]
+
+
+class IncompleteTrusted(Saboteur):
+    """A pending manifest is the manifest, whatever is there of its tables."""
+
+    caught_by: ClassVar = ["com-incomplete-without-table", "com-incomplete-other-bytes"]
+
+    def break_something(self) -> None:
+        _commit._read_pending = lambda fs, path: _storage.read_if_there(fs, _commit._pending(path))
+
+
+class NotReadAgain(Saboteur):
+    """A table that does not fit the manifest is an error at once."""
+
+    caught_by: ClassVar = ["com-reads-amid-commits"]
+
+    def break_something(self) -> None:
+        read = Snapshot._read
+
+        def read_late(self: Snapshot, table: Any, path: str) -> Any:
+            time.sleep(_AT_LEISURE / 10)
+            return read(self, table, path)
+
+        Snapshot._read = read_late  # type: ignore[method-assign]
+        Snapshot.refresh = lambda self: False  # type: ignore[method-assign]
+        _snapshot._RETRIES = 0
+
+
+class FinishesOverlays(Saboteur):
+    """An unfinished commit is finished also under an overlay."""
+
+    caught_by: ClassVar = ["com-pending-in-an-overlay"]
+
+    def break_something(self) -> None:
+        take_over = root.CopickRootMLC._take_over
+
+        def recover(self: root.CopickRootMLC) -> None:
+            take_over(self)
+            _commit.recover(self.index._fs, self.index._path)
+
+        root.CopickRootMLC._take_over = recover  # type: ignore[method-assign]
+
+
+class FinishesLocked(Saboteur):
+    """An unfinished commit is finished by whoever opens the project, also while somebody is at it."""
+
+    caught_by: ClassVar = ["com-lock-is-not-for-readers"]
+
+    def break_something(self) -> None:
+        CroissantIndex.recover = lambda self: _commit.recover(self._fs, self._path)  # type: ignore[method-assign]
 
 
 SABOTEURS = {kind.__name__: kind for kind in Saboteur.__subclasses__()}

@@ -15,6 +15,7 @@ from conformance.matching import ANY
 from conformance.observer import CHECKS
 from conformance.spec import SuiteError
 from conformance.tables import TABLES
+from conformance.trials import TRIALS
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "conformance" / "case.schema.json").read_text(encoding="utf-8"))
@@ -22,6 +23,9 @@ VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 SPEC = spec.load(ROOT / "SPEC.md")
 OPEN = {"op": "open", "manifest": "{project}/Croissant/metadata.json"}
 CREATE = {"op": "create", "kind": "runs", "key": {"name": "TS_009"}}
+KILLS = {"trial": "kills", "writer": [CREATE], "kills": 2, "seed": 1}
+WRITERS = {"trial": "writers", "writers": [[CREATE], [CREATE]], "rounds": 2}
+READS = {"trial": "reads", "append": {"runs": "run-{round}-{row}"}, "rows": 2, "commits": 2, "seed": 1}
 
 
 def case(**members: Any) -> dict[str, Any]:
@@ -61,8 +65,8 @@ def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-@pytest.mark.parametrize(("kind", "registry"), [("edit", EDITS), ("check", CHECKS)])
-def test_the_schema_has_the_arguments_of_edits_and_checks(
+@pytest.mark.parametrize(("kind", "registry"), [("edit", EDITS), ("trial", TRIALS), ("check", CHECKS)])
+def test_the_schema_has_the_arguments_of_edits_trials_and_checks(
     kind: str, registry: Mapping[str, Callable[..., Any]]
 ) -> None:
     declared = {
@@ -87,7 +91,7 @@ def test_the_schema_has_the_operations_and_capabilities_of_the_protocol_and_the_
     operations = [name.removeprefix("op-") for name in SCHEMA["$defs"] if name.startswith("op-")]
     assert names == [*cases.CAPABILITIES, *operations]
     assert SCHEMA["$defs"]["table"]["enum"] == list(TABLES)
-    for definition, kind in (("operation", "op"), ("edit", "edit"), ("check", "check")):
+    for definition, kind in (("operation", "op"), ("edit", "edit"), ("trial", "trial"), ("check", "check")):
         names = [name.removeprefix(f"{kind}-") for name in SCHEMA["$defs"] if name.startswith(f"{kind}-")]
         declared = SCHEMA["$defs"][definition]
         assert declared["properties"][kind]["enum"] == names
@@ -127,6 +131,33 @@ def test_a_case_is_read_into_steps(tmp_path: Path) -> None:
     assert found.section == "csv"
 
 
+def test_steps_are_done_meanwhile(tmp_path: Path) -> None:
+    meanwhile = [{"disk": [{"check": "unchanged"}, {"check": "consistent"}]}, {"edit": "unlock"}]
+    document = case(capabilities=["read", "write"], steps=[OPEN, {"edit": "lock"}, {**CREATE, "meanwhile": meanwhile}])
+    VALIDATOR.validate(document)
+    (found,) = load(tmp_path, document)
+    action = found.steps[2].action
+    assert [(step.place, step.action.name) for step in action.meanwhile] == [
+        ("step 3, meanwhile 1", "unchanged"),
+        ("step 3, meanwhile 1", "consistent"),
+        ("step 3, meanwhile 2", "unlock"),
+    ]
+    assert "meanwhile" not in action.arguments
+    assert found.locks
+
+
+@pytest.mark.parametrize("trial", [READS, WRITERS, KILLS])
+def test_trials(tmp_path: Path, trial: dict[str, Any]) -> None:
+    document = case(capabilities=["read", "write"], steps=[trial])
+    VALIDATOR.validate(document)
+    (found,) = load(tmp_path, document)
+    assert [(step.action.kind, step.action.name) for step in found.steps] == [
+        ("trial", trial["trial"]),
+        ("check", "consistent"),
+    ]
+    assert found.locks is (trial is READS)
+
+
 @pytest.mark.parametrize(
     ("members", "checked"),
     [
@@ -149,6 +180,7 @@ def test_what_writes_ends_with_consistent(tmp_path: Path, members: dict[str, Any
         (["read", "volumes"], {"read"}),
         (["read", "write"], {"write"}),
         (["read", "batch"], {"write"}),
+        (["read", "locks"], {"write"}),
         (["read", "overlay", "batch"], {"overlay"}),
         (["export", "write"], {"export", "write"}),
     ],
@@ -169,8 +201,8 @@ def test_profiles_of_a_case(tmp_path: Path, capabilities: list[str], profiles: s
         ({"clauses": ["CSV-999"]}, "there is no clause 'CSV-999'"),
         ({"capabilities": ["fly"]}, "there is no capability 'fly'"),
         ({"fixture": "nowhere"}, "there is no fixture nowhere"),
-        ({"steps": [7]}, "step 1 is no operation, edit or check"),
-        ({"steps": [{"op": "open", "edit": "write"}]}, "step 1 is no operation, edit or check"),
+        ({"steps": [7]}, "step 1 is no operation, edit, trial or check"),
+        ({"steps": [{"op": "open", "edit": "write"}]}, "step 1 is no operation, edit, trial or check"),
         ({"steps": [{"op": "fly"}]}, "step 1: there is no op 'fly'"),
         ({"steps": [OPEN, {"edit": "fly"}]}, "step 2: there is no edit 'fly'"),
         ({"disk": [{"check": "fly"}]}, "a check, at the end: there is no check 'fly'"),
@@ -181,6 +213,14 @@ def test_profiles_of_a_case(tmp_path: Path, capabilities: list[str], profiles: s
         ({"steps": [{**OPEN, "error": "no-code"}]}, "there is no error code 'no-code'"),
         ({"steps": [CREATE]}, "step 1: create is only for cases that require write or overlay"),
         ({"steps": [{"op": "begin"}]}, "step 1: begin is only for cases that require batch"),
+        ({"steps": [KILLS]}, "step 1: create is only for cases that require write or overlay"),
+        ({"steps": [WRITERS]}, "step 1: create is only for cases that require write or overlay"),
+        ({"steps": [{**KILLS, "writer": [{"op": "fly"}]}]}, "step 1: there is no op 'fly'"),
+        ({"steps": [{**KILLS, "writer": {}}]}, "step 1: 'writer' has the wrong type"),
+        ({"steps": [{**WRITERS, "writers": [7]}]}, "step 1 is no operation, edit, trial or check"),
+        ({"steps": [{"trial": "fly"}]}, "step 1: there is no trial 'fly'"),
+        ({"steps": [{**OPEN, "meanwhile": [{"edit": "fly"}]}]}, "step 1, meanwhile 1: there is no edit 'fly'"),
+        ({"steps": [{**OPEN, "lock_seconds": 1}]}, "step 1: lock_seconds is only for cases that require locks"),
         ({"steps": [{**OPEN, "overlay": "{work}/o"}]}, "step 1: overlay is only for cases that require overlay"),
         ({"steps": [{**OPEN, "manifest": "{http}/m"}]}, "it uses {http} and does not require the capability http"),
     ],
@@ -224,6 +264,17 @@ def test_ids_are_unique_and_the_names_of_files(tmp_path: Path) -> None:
         {"steps": [{"op": "rows", "table": "runs", "expect": {"@list": [], "x": 1}}]},
         {"steps": [{"edit": "write", "path": "a"}]},
         {"steps": [{"edit": "write", "path": "a", "text": "", "json": 1}]},
+        {"steps": [{**OPEN, "meanwhile": [OPEN]}]},
+        {"steps": [{**OPEN, "meanwhile": [KILLS]}]},
+        {"steps": [{**OPEN, "lock_seconds": -1}]},
+        {"steps": [{**KILLS, "writer": []}]},
+        {"steps": [{**KILLS, "writer": [OPEN]}]},
+        {"steps": [{**KILLS, "writer": [{**CREATE, "root": "b"}]}]},
+        {"steps": [{**KILLS, "writer": [{**CREATE, "expect": None}]}]},
+        {"steps": [{**WRITERS, "rounds": 0}]},
+        {"steps": [{**READS, "append": {"fly": ""}}]},
+        {"steps": [{"op": "rows", "table": "runs", "expect": {"@any": []}}]},
+        {"disk": [{"check": "unchanged", "or": "else"}]},
         {"disk": [{"check": "json", "path": "a"}]},
         {"disk": [{"check": "file", "path": "/a"}]},
     ],

@@ -19,6 +19,7 @@ import pytest
 
 from conformance import serve
 from conformance.__main__ import main
+from conformance.trials import Outcome
 
 SPEC = """\
 Version: 1.0
@@ -71,6 +72,10 @@ class Toy:
 
     def do_bug(self):
         return 1 / 0
+
+    def do_wait(self):
+        while not os.path.exists(os.path.join(self.directory, "signal")):
+            time.sleep(0.01)
 
     def do_linger(self):
         import threading
@@ -240,6 +245,44 @@ def test_what_is_not_claimed_is_skipped(suite: Suite) -> None:
     assert (result["outcome"], result["reason"]) == ("skip", "portal, volumes not claimed")
 
 
+SIGNAL = {"edit": "write", "path": "project/Croissant/signal", "text": ""}
+
+
+def test_steps_are_done_while_an_answer_is_waited_for(suite: Suite) -> None:
+    suite.case("a", [OPEN, do("wait", meanwhile=[{"disk": [{"check": "unchanged"}]}, SIGNAL], expect={"name": "wait"})])
+    assert suite.result("a")["outcome"] == "pass"
+    suite.case("b", [OPEN, do("wait", meanwhile=[SIGNAL, {"disk": [{"check": "absent", "path": "project"}]}])])
+    result = suite.result("b")
+    assert (result["outcome"], result["wanted"]) == ("fail", "nothing at project")
+    assert result["got"] == 'a directory with Croissant (step 2, meanwhile 2: absent {"path": "project"})'
+    suite.case("c", [OPEN, do("crash", meanwhile=[SIGNAL])])
+    assert suite.result("c")["outcome"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("name", "got"), [("x", '{"name": "x"}'), ("bug", "the error without a code: division by zero")]
+)
+def test_an_answer_before_those_steps_is_a_failure(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, name: str, got: str
+) -> None:
+    monkeypatch.setattr("conformance.play._MEANWHILE_SECONDS", 60)  # so it is waited for
+    suite.case("a", [OPEN, do(name, meanwhile=[SIGNAL])])
+    result = suite.result("a")
+    assert (result["outcome"], result["wanted"], result["got"]) == (
+        "fail",
+        "no answer while somebody else has the lock",
+        got,
+    )
+
+
+def test_cases_with_a_lock_are_skipped_where_there_is_none(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite.case("a", [OPEN, {"edit": "lock"}])
+    assert suite.result("a")["outcome"] == "pass"
+    monkeypatch.setattr("conformance.runner.CAN_LOCK", False)
+    result = suite.result("a")
+    assert (result["outcome"], result["reason"]) == ("skip", "there is no flock(2) here")
+
+
 def test_what_writes_is_checked_for_consistency(suite: Suite) -> None:
     create: dict[str, Any] = {"op": "create", "kind": "runs", "key": {"name": "x"}}
     suite.case("a", [OPEN, create], capabilities=["read", "write"])
@@ -341,7 +384,7 @@ def test_a_run_that_conforms(suite: Suite, capsys: pytest.CaptureFixture[str]) -
     assert out.splitlines() == [
         "toy 1.0 implements SPEC.md 1.0, and is judged by 1.0",
         "  read     conforms (not claimed: volumes, meshes, portal, config, http)",
-        "  write    conforms (not claimed: volumes, meshes, config, http, batch, merge)",
+        "  write    conforms (not claimed: volumes, meshes, config, http, batch, merge, locks)",
         "  overlay  not claimed",
         "  export   not claimed",
         "3 cases: 2 passed, 1 skipped",
@@ -352,6 +395,7 @@ def test_a_run_that_does_not(suite: Suite, capsys: pytest.CaptureFixture[str]) -
     suite.case("a", [OPEN, do("x", expect=1)], "CSV-001", "CSV-002")
     suite.case("b", [OPEN], capabilities=["read", "write"])
     assert suite.run("--timeout", "9.5") == 1
+    unclaimed = "not claimed: volumes, meshes, config, http, batch, merge, locks"
     assert capsys.readouterr().out.splitlines()[:12] == [
         "FAIL  a: What a does.",
         "  [CSV-001] A reader MUST report `table-checksum` <at once>.",
@@ -363,7 +407,7 @@ def test_a_run_that_does_not(suite: Suite, capsys: pytest.CaptureFixture[str]) -
         "",
         "toy 1.0 implements SPEC.md 1.0, and is judged by 1.0",
         "  read     does not conform: 1 of 2 cases fail (not claimed: volumes, meshes, portal, config, http)",
-        "  write    does not conform: 1 of 3 cases fail (not claimed: volumes, meshes, config, http, batch, merge)",
+        f"  write    does not conform: 1 of 3 cases fail ({unclaimed})",
         "  overlay  not claimed",
     ]
 
@@ -595,6 +639,21 @@ def test_the_json_report(suite: Suite) -> None:
         "keyword": "SHOULD",
         "text": "A reader SHOULD be quick.",
     }
+
+
+def test_reports_have_the_figures_of_trials(
+    suite: Suite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = Outcome(None, {"kills": 3, "kills survived": 2})
+    monkeypatch.setattr("conformance.trials.TRIALS", {"kills": lambda *_, **__: outcome})
+    operation = {"op": "create", "kind": "runs", "key": {"name": "x"}}
+    trial = {"trial": "kills", "writer": [operation], "kills": 3, "seed": 1}
+    suite.case("a", [OPEN, trial], capabilities=["read", "write"], consistent=False)
+    assert suite.run("--json", "a.json", "--html", "a.html") == 0
+    assert "  a: 3 kills, 2 kills survived\n" in capsys.readouterr().out
+    cases = json.loads((suite.directory / "a.json").read_bytes())["cases"]
+    assert {case["id"]: case["figures"] for case in cases} == {"smoke": {}, "a": dict(outcome.figures)}
+    assert read_page(suite.directory / "a.html").count("3 kills, 2 kills survived") == 2
 
 
 def test_the_junit_report(suite: Suite) -> None:

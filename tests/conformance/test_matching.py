@@ -23,6 +23,7 @@ from conformance.matching import ANY, difference, show
         ({"@has": {"a": {"@has": {}}}}, {"a": {"b": 2}}),
         ({"@contains": [{"@has": {"a": 1}}]}, [{"a": 2}, {"a": 1, "b": 0}]),
         ({"@lacks": ["x"]}, ["y"]),
+        ({"@any": [{"@has": {"a": 1}}, {"@has": {"b": 2}}]}, {"b": 2}),
         ({"@id": "copick/runs"}, {"@id": "copick/runs"}),
         # The first matcher fits both elements, and must leave the second matcher its only one.
         ([{"@has": {"a": 1}}, {"a": 1, "b": 2}], [{"a": 1, "b": 2}, {"a": 1, "b": 3}]),
@@ -52,6 +53,7 @@ def test_what_matches(wanted: Any, got: Any) -> None:
         ({"a": 1}, [], 'wanted {"a": 1}, got []'),
         ({"@has": {"a": 1}}, {"b": 1}, "at a: wanted 1, got no such member"),
         ({"@has": {"a": 1}}, [], 'wanted an object with {"a": 1}, got []'),
+        ({"a": {"@any": [1, 2]}}, {"a": 3}, "at a: wanted one of [1, 2], got 3"),
         ({"@contains": ["x"]}, ["y"], 'wanted a list with "x", got ["y"]'),
         ({"@contains": ["x"]}, None, 'wanted a list with ["x"], got null'),
         (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -333,6 +334,16 @@ def test_table(workspace: Workspace) -> None:
     )
 
 
+def test_sums(workspace: Workspace) -> None:
+    assert found(workspace, "sums", table="picks") == ""
+    assert found(workspace, "sums", table="meshes") == ""
+    scribble(workspace, PICKS)
+    url = PICKS.removeprefix("project/")
+    assert f"got {url} has not the sha256 f717c741" in found(workspace, "sums", table="picks")
+    os.unlink(workspace.path(PICKS))
+    assert "No such file" in found(workspace, "sums", table="picks")
+
+
 def test_store(workspace: Workspace) -> None:
     shape = [2, 3, 4]
     assert found(workspace, "store", path=STORE, array="0", shape=shape, dtype="float32") == ""
@@ -421,6 +432,50 @@ def test_edits(workspace: Workspace) -> None:
 def test_edits_that_cannot_be_made(workspace: Workspace, impossible: dict[str, Any]) -> None:
     with pytest.raises(EditError, match="the edit cannot be made: "):
         apply(workspace, impossible)
+
+
+def test_the_lock_of_a_project(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path(workspace.path(f"{MANIFEST}.lock"))
+    apply(workspace, {"edit": "lock"})
+    assert found(workspace, "unchanged") == ""
+    other = os.open(path, os.O_RDWR)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    apply(workspace, {"edit": "unlock"})
+    assert not path.exists()
+    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(other)
+    assert found(workspace, "unchanged") == ""
+    with pytest.raises(EditError, match="the edit cannot be made: "):
+        apply(workspace, {"edit": "unlock"})
+
+    other = os.open(path, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    monkeypatch.setattr("conformance.workspace._LOCK_SECONDS", 0)
+    with pytest.raises(EditError, match="the edit cannot be made: "):
+        apply(workspace, {"edit": "lock"})
+    path.unlink()  # as who has it does, before giving it back
+    apply(workspace, {"edit": "lock"})
+    os.close(other)
+
+
+def test_what_happens_while_unlocking_is_no_edit(workspace: Workspace) -> None:
+    apply(workspace, {"edit": "lock"})
+    scribble(workspace, f"{CROISSANT}/runs.csv")
+    apply(workspace, {"edit": "unlock"})
+    assert found(workspace, "unchanged").endswith(f"got {CROISSANT}/runs.csv: other content")
+
+
+def test_what_goes_while_it_is_looked_at_is_not_there(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = snapshot.entry
+
+    def vanishing(path: str) -> snapshot.Entry:
+        if path.endswith("runs.csv"):
+            os.unlink(path)
+        return entry(path)
+
+    monkeypatch.setattr("conformance.snapshot.entry", vanishing)
+    assert found(workspace, "unchanged").endswith(f"got {CROISSANT}/runs.csv: gone")
 
 
 def test_a_workspace_without_write_permission_is_removed_too(workspace: Workspace) -> None:

@@ -8,7 +8,9 @@ import path from 'node:path';
 
 import { readArray } from './arrays.mjs';
 import { readMesh } from './meshes.mjs';
-import { Failure, expectData, fail, guard, isAbsoluteUrl, isObject, readBytes, sha256, utf8 } from './storage.mjs';
+import {
+  Failure, expectData, fail, followLinks, guard, isAbsoluteUrl, isObject, readBytes, sha256, utf8,
+} from './storage.mjs';
 
 // ---- The ten tables: their columns, those of the key with a star
 
@@ -45,7 +47,8 @@ function tryJson(text) {
 // ---- Manifest
 
 function readManifest(place) {
-  const bytes = readBytes(place) ?? fail('manifest-missing', `${place} does not exist`); // [MAN-001]
+  const found = readPending(place) ?? readBytes(place);
+  const bytes = found ?? fail('manifest-missing', `${place} does not exist`); // [MAN-001]
   const manifest = guard('manifest-invalid', place, () => JSON.parse(utf8(bytes))); // [MAN-002] [SEC-007]
   if (!isObject(manifest)) fail('manifest-invalid', `${place} is no JSON object`); // [MAN-002]
   const recordSets = entriesById(manifest, 'recordSet');
@@ -59,6 +62,31 @@ function readManifest(place) {
     if (typeof checksum !== 'string') fail('manifest-invalid', `the sha256 of ${id} is no string`); // [MAN-011]
   }
   return { fileObjects, baseUrl: readBaseUrl(manifest), config: readConfig(manifest) };
+}
+
+/** The manifest of a commit that is made and not finished, if all of its tables are there; else null. [COM-004] */
+function readPending(place) {
+  const bytes = readBytes(`${followLinks(place)}.pending`);
+  const pending = bytes && readChecksums(bytes);
+  if (!pending?.has('runs')) return null;
+  const before = readChecksums(readBytes(place) ?? Buffer.alloc(0));
+  const changed = [...pending].filter(([table, declared]) => declared !== before?.get(table));
+  const isComplete = changed.every(([table, declared]) => {
+    const found = readTableBytes(path.join(path.dirname(place), `${table}.csv`), declared);
+    return found && (declared === undefined || sha256(found) === declared);
+  });
+  return isComplete ? bytes : null;
+}
+
+/** What a manifest declares of tables, by their names; null where it is none. */
+function readChecksums(bytes) {
+  try {
+    const files = entriesById(JSON.parse(utf8(bytes)), 'distribution');
+    const tables = [...COLUMNS.keys()].filter((table) => files.has(fileId(table)));
+    return new Map(tables.map((table) => [table, files.get(fileId(table)).sha256]));
+  } catch {
+    return null;
+  }
 }
 
 const fileId = (table) => `${table.replaceAll('_', '-')}-csv`;
@@ -103,7 +131,8 @@ function mergeConfigs(ours, theirs) {
 function readTable(table, directory, fileObject) {
   if (!fileObject) return []; // [MAN-008], and where it is there, a record set need not be [MAN-009]
   const place = path.join(directory, `${table}.csv`); // [LAY-001]
-  const bytes = readBytes(place) ?? fail('table-missing', `${place} does not exist`); // [CSV-006]
+  const found = readTableBytes(place, fileObject.sha256);
+  const bytes = found ?? fail('table-missing', `${place} does not exist`); // [CSV-006]
   const { sha256: declared = sha256(bytes) } = fileObject;
   if (sha256(bytes) !== declared.toLowerCase()) fail('table-checksum', `${place} is not as declared`); // [CSV-004]
   const text = guard('table-encoding', place, () => utf8(bytes)); // [CSV-013]
@@ -116,6 +145,15 @@ function readTable(table, directory, fileObject) {
   const keys = new Set(rows.map((row) => identity(row, KEYS.get(table))));
   if (keys.size < rows.length) fail('table-key-duplicate', `${place} has one key twice`); // [CSV-018]
   return rows;
+}
+
+/** The bytes of a table: those with the declared checksum, in its place or staged, or else what is there. [COM-005] */
+function readTableBytes(place, declared) {
+  const bytes = readBytes(place);
+  const isChecksum = typeof declared === 'string' && /^[0-9a-f]{64}$/.test(declared); // what else it is could be a path
+  if (!isChecksum || (bytes && sha256(bytes) === declared)) return bytes;
+  const staged = readBytes(`${followLinks(place)}.${declared}.pending`);
+  return staged && sha256(staged) === declared ? staged : bytes;
 }
 
 /** The records, lists of cells. A cell is quoted or plain; after it comes a comma, a line end or the end. */
@@ -307,6 +345,7 @@ const byCodePoints = (left, right) => Buffer.compare(Buffer.from(left), Buffer.f
 const CAPABILITIES = ['read', 'volumes', 'meshes', 'portal', 'config', 'codes'];
 const HELLO = { protocol: 1, spec: '1.0', name: 'reader.mjs', version: '1.0', capabilities: CAPABILITIES };
 const QUERIES = ['rows', 'list', 'run', 'locate', 'read', 'config', 'splits'];
+const ATTEMPTS = 5; // to read a project to which others write
 const opened = new Map(); // by root: the project, and the request that opened it
 
 function answer({ op, root = 'main', ...rest }) {
@@ -318,8 +357,20 @@ function answer({ op, root = 'main', ...rest }) {
 }
 
 function open(root, request) {
-  opened.set(root, { request, project: new Project(request) }); // only where nothing fails [BAT-015]
+  opened.set(root, { request, project: readProject(request) }); // only where nothing fails [BAT-015]
   return null;
+}
+
+/** Reads a project, and anew where a table does not fit the manifest: somebody may have committed. [COM-008] */
+function readProject(request) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return new Project(request);
+    } catch (error) {
+      const isTorn = ['table-checksum', 'table-missing'].includes(error.code);
+      if (!isTorn || attempt === ATTEMPTS) throw error;
+    }
+  }
 }
 
 function respond(line) {

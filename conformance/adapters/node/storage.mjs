@@ -33,6 +33,15 @@ export function readBytes(place) {
   }
 }
 
+/** Where a symbolic link leads, or the place itself. */
+export function followLinks(place) {
+  try {
+    return fs.realpathSync(place);
+  } catch {
+    return place;
+  }
+}
+
 export const isAbsoluteUrl = (url) => /^[a-z][a-z0-9+.-]*(:\/\/|::.*:\/\/)/i.test(url); // with a scheme, or a chain
 
 /** Fails unless there is at the place what a row promises there: a file, or the directory of a store. */
@@ -40,6 +49,7 @@ export function expectData(place, isStore) {
   if (isAbsoluteUrl(place)) fail('storage-failed', `${place}: this reader reads the local disk only`);
   const found = guard('storage-failed', place, () => fs.statSync(place, { throwIfNoEntry: false }));
   if (!found) fail('data-missing', `${place} does not exist`); // [URL-010]
+  if (!found.isDirectory() && !found.isFile()) fail('storage-failed', `${place} is no regular file`); // [SEC-008]
   if (found.isDirectory() !== isStore) fail('data-invalid', `${place} is no ${isStore ? 'directory' : 'file'}`);
 }
 

@@ -1,0 +1,314 @@
+"""What trials make of writers and readers, good and bad; these are toys, each a few lines of the standard library."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.client import AdapterError
+from conformance.trials import Outcome, Stage, run
+from conformance.workspace import Workspace
+
+FIXTURES = Path(__file__).parents[2] / "conformance" / "fixtures"
+
+TOYS = """
+import fcntl, os, re, time
+from pathlib import Path
+from conformance import commits, documents
+
+URL = "ExperimentRuns/TS_001/Picks/demo_1_ribosome.json"
+
+
+class Keeper:
+    name, version, capabilities = "keeper", "1.0", ["read", "write", "batch", "locks"]
+
+    def __init__(self):
+        self.depth, self.new = 0, {}
+
+    def open(self, manifest, lock_seconds=None, root="main"):
+        self.manifest = manifest
+        self.tables = self.read()
+
+    def read(self):
+        for _ in range(1000):
+            try:
+                return commits.tables_of(self.manifest)
+            except (OSError, ValueError):
+                pass
+        return commits.tables_of(self.manifest)
+
+    def rows(self, table, run=None, root="main"):
+        return self.tables[table].rows
+
+    def create(self, kind, key, data=None, root="main"):
+        cells = [*key.values(), *(["10.0", URL] if kind == "picks" else [])]
+        self.new[kind] = self.new.get(kind, b"") + ",".join(cells).encode() + b"\\r\\n"
+        self.commit()
+
+    def begin(self, root="main"):
+        self.depth += 1
+
+    def end(self, root="main"):
+        self.depth -= 1
+        self.commit()
+
+    def commit(self):
+        if self.depth == 0:
+            descriptor = self.lock()
+            self.recover()
+            self.publish({name: self.place(name).read_bytes() + text for name, text in self.new.items()})
+            self.new = {}
+            os.unlink(f"{self.manifest}.lock")
+            os.close(descriptor)
+
+    def lock(self):
+        while True:
+            descriptor = os.open(f"{self.manifest}.lock", os.O_RDWR | os.O_CREAT)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                if os.path.samestat(os.stat(f"{self.manifest}.lock"), os.fstat(descriptor)):
+                    return descriptor
+            except FileNotFoundError:
+                pass
+            os.close(descriptor)
+
+    def recover(self):
+        beside = Path(self.manifest).parent
+        pending = Path(f"{self.manifest}.pending")
+        if pending.exists():
+            for staged in beside.glob("*.csv.*.pending"):
+                if staged.name.split(".")[2] in pending.read_text():
+                    staged.replace(beside / ".".join(staged.name.split(".")[:2]))
+            pending.replace(self.manifest)
+        for left in [*beside.glob("*.pending"), *beside.glob(".*.tmp")]:
+            left.unlink()
+
+    def publish(self, tables):
+        commits.make(self.manifest, tables, lambda: None)
+
+    def place(self, name):
+        return Path(self.manifest).with_name(f"{name}.csv")
+
+
+class Unlocked(Keeper):
+    def lock(self):
+        return os.open(f"{self.manifest}.lock", os.O_RDWR | os.O_CREAT)
+
+    def publish(self, tables):
+        time.sleep(0.05)
+        super().publish(tables)
+
+
+class Torn(Keeper):
+    def publish(self, tables):
+        for name, data in tables.items():
+            self.place(name).write_bytes(data)
+            time.sleep(0.05)
+        super().publish(tables)
+
+
+class Halved(Keeper):
+    def begin(self, root="main"):
+        pass
+
+    def end(self, root="main"):
+        pass
+
+    def commit(self):
+        time.sleep(0.05)
+        super().commit()
+
+
+class Forgetful(Keeper):
+    def commit(self):
+        self.new = {}
+
+
+class Messy(Keeper):
+    def commit(self):
+        super().commit()
+        Path(self.manifest).with_name("left.txt").touch()
+
+
+class Refusing(Keeper):
+    def create(self, kind, key, data=None, root="main"):
+        raise ValueError("no")
+
+
+class Shut(Keeper):
+    def open(self, manifest, lock_seconds=None, root="main"):
+        raise ValueError("closed")
+
+
+class Crashing(Keeper):
+    def create(self, kind, key, data=None, root="main"):
+        print("now I crash", file=__import__("sys").stderr)
+        os._exit(3)
+
+
+class Hasty(Keeper):
+    def read(self):
+        document = documents.parse(Path(self.manifest).read_bytes())
+        time.sleep(0.02)
+        for entry in document["distribution"]:
+            data = Path(self.manifest).with_name(entry["contentUrl"]).read_bytes()
+            if commits.hashlib.sha256(data).hexdigest() != entry["sha256"]:
+                raise ValueError("they do not fit")
+        return super().read()
+
+
+class Meddling(Keeper):
+    def read(self):
+        for _ in range(1000):
+            for staged in Path(self.manifest).parent.glob("*.csv.*.pending"):
+                staged.unlink(missing_ok=True)
+                return super().read()
+            time.sleep(0.001)
+        return super().read()
+
+
+class Careless(Keeper):
+    def read(self):
+        tables = {}
+        for name in ("runs", "picks"):
+            tables[name] = commits.read(self.place(name).read_bytes())
+            time.sleep(0.02)
+        return tables
+"""
+
+RUN = {"op": "create", "kind": "runs", "key": {"name": "run-{round}"}}
+BATCH = [
+    {"op": "begin"},
+    RUN,
+    {
+        "op": "create",
+        "kind": "picks",
+        "key": {"run": "run-{round}", "user_id": "a", "session_id": "1", "object_name": "ribosome"},
+        "data": {"points": []},
+    },
+    {"op": "end"},
+]
+KILLS = {"writer": BATCH, "kills": 4, "seed": 1}
+APPEND = {
+    "runs": "run-{round}-{row}\r\n",
+    "picks": "run-{round}-{row},a,1,ribosome,,ExperimentRuns/TS_001/Picks/demo_1_ribosome.json\r\n",
+}
+READS = {"append": APPEND, "rows": 2, "commits": 10, "seed": 1}
+
+
+def writers(count: int, rounds: int) -> dict[str, Any]:
+    names = [f"{number}-{{round}}" for number in range(count)]
+    return {
+        "writers": [[{"op": "create", "kind": "runs", "key": {"name": name}}] for name in names],
+        "rounds": rounds,
+    }
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toys.py").write_text(TOYS, encoding="utf-8")
+    workspace = Workspace(FIXTURES / "minimal")
+    yield workspace
+    workspace.close()
+    assert list(temporary.iterdir()) == []
+
+
+def hold(workspace: Workspace, toy: str, trial: str, arguments: dict[str, Any]) -> Outcome:
+    command = [sys.executable, "-m", "conformance.serve", f"toys:{toy}"]
+    return run(Stage(command, 60, frozenset({"read", "write", "batch", "locks"}), workspace), trial, arguments)
+
+
+def beside(workspace: Workspace) -> list[str]:
+    return sorted(os.listdir(workspace.path("project/Croissant")))
+
+
+def test_writers_that_wait_for_each_other(workspace: Workspace) -> None:
+    outcome = hold(workspace, "Keeper", "writers", writers(3, 4))
+    assert outcome.found is None
+    reads = outcome.figures["reads"]
+    assert outcome.figures == {
+        "writers": 3,
+        "changes": 12,
+        "changes refused": 0,
+        "rows lost": 0,
+        "reads": reads,
+        "reads failed": 0,
+    }
+    assert reads > 0
+    assert beside(workspace) == ["metadata.json", "picks.csv", "runs.csv"]
+
+
+def test_a_writer_that_is_killed(workspace: Workspace) -> None:
+    outcome = hold(workspace, "Keeper", "kills", KILLS)
+    assert outcome.found is None
+    assert (outcome.figures["kills"], outcome.figures["kills survived"]) == (4, 4)
+    assert outcome.figures["changes"] >= 5
+    assert beside(workspace) == ["metadata.json", "picks.csv", "runs.csv"]
+
+
+def test_a_reader_that_looks_again(workspace: Workspace) -> None:
+    outcome = hold(workspace, "Keeper", "reads", READS)
+    assert outcome.found is None
+    assert outcome.figures == {"commits": 10, "reads": 10, "reads failed": 0}
+    assert beside(workspace) == ["metadata.json", "picks.csv", "runs.csv"]
+
+
+@pytest.mark.parametrize(
+    ("toy", "trial", "arguments", "words"),
+    [
+        ("Unlocked", "writers", writers(3, 4), ("changes were refused", "rows that were made are lost")),
+        ("Forgetful", "writers", writers(1, 1), ("1 of 1 rows that were made are lost, the first: runs 0-1",)),
+        ("Refusing", "writers", writers(2, 1), ("2 of 2 changes were refused, the first: create: no",)),
+        ("Shut", "writers", writers(1, 1), ("open: closed",)),
+        (
+            "Halved",
+            "kills",
+            {**KILLS, "kills": 12},
+            ("kills were not survived, the first: half of a change was made: runs run-",),
+        ),
+        ("Forgetful", "kills", KILLS, ("without a kill: 2 rows are lost, as picks run-1, a, 1, ribosome",)),
+        ("Messy", "kills", KILLS, ("without a kill: left.txt lies beside metadata.json",)),
+        ("Refusing", "kills", KILLS, ("without a kill: create: no",)),
+        ("Hasty", "reads", READS, ("reads failed, the first: they do not fit",)),
+        ("Careless", "reads", READS, ("reads failed, the first: of ",)),
+        (
+            "Meddling",
+            "reads",
+            READS,
+            ("reads failed, the first: the files of a commit were changed while it was made",),
+        ),
+        ("Shut", "reads", READS, ("closed",)),
+    ],
+)
+def test_those_that_do_not_follow_the_rules(
+    workspace: Workspace, toy: str, trial: str, arguments: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    found = hold(workspace, toy, trial, arguments).found
+    assert found is not None
+    assert any(each in found.got for each in words), found.got
+
+
+def test_kills_that_are_not_survived_are_counted(workspace: Workspace) -> None:
+    outcome = hold(workspace, "Torn", "kills", {**KILLS, "kills": 12})
+    assert outcome.found is not None
+    lost = outcome.figures["kills"] - outcome.figures["kills survived"]
+    words = "12 kills were not survived, the first: manifest and tables do not fit"
+    assert outcome.found.got.startswith(f"{lost} of {words}")
+
+
+@pytest.mark.parametrize(("trial", "arguments"), [("writers", writers(2, 1)), ("kills", KILLS)])
+def test_a_crash_is_an_error_of_the_adapter(workspace: Workspace, trial: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(AdapterError) as error:
+        hold(workspace, "Crashing", trial, arguments)
+    assert str(error.value) == (
+        "it exited with code 3 before it answered create; its standard error ended with now I crash"
+    )
