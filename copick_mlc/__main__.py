@@ -1,6 +1,6 @@
-"""`python -m copick_mlc`: export, demo, inspect.
+"""`python -m copick_mlc`: export, demo, inspect, verify, repair.
 
-Exit codes: 0 done, 1 the work failed, 2 wrong usage.
+Exit codes: 0 done, 1 the work failed or verify found something, 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from copick_mlc import _urls
+from copick_mlc._repair import repair
 from copick_mlc._report import inspect, render
 from copick_mlc._tables import TABLES
+from copick_mlc._verify import explanation, verify
+from copick_mlc._verify import render as render_findings
 from copick_mlc.errors import CroissantError, CroissantWarning, DataError, UsageError
 from copick_mlc.index import CroissantIndex
 
@@ -28,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and give its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        command: Callable[[argparse.Namespace], None] = options.command
-        command(options)
+        command: Callable[[argparse.Namespace], int | None] = options.command
+        code = command(options) or 0
     except CroissantError as error:
         if options.debug:
             raise
@@ -38,24 +41,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads the rest
         return 1
-    return 0
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m copick_mlc",
         description="Cryo-ET annotation projects of copick as Croissant datasets.",
-        epilog="Exit codes: 0 done, 1 the work failed, 2 wrong usage.",
+        epilog="Exit codes: 0 done, 1 the work failed, 2 wrong usage. verify exits with 1 where it finds something.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_export(commands)
     _add_demo(commands)
     _add_inspect(commands)
+    _add_verify(commands)
+    _add_repair(commands)
     return parser
 
 
-def _command(commands: Any, name: str, function: Callable[[argparse.Namespace], None], text: str) -> Any:
-    parser = commands.add_parser(name, help=text, description=text)
+def _command(
+    commands: Any, name: str, function: Callable[[argparse.Namespace], int | None], text: str, epilog: str = ""
+) -> Any:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = commands.add_parser(name, help=text, description=text, epilog=epilog, formatter_class=raw)
     parser.set_defaults(command=function)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
@@ -188,11 +196,15 @@ def _export(options: argparse.Namespace) -> None:
             splits=splits,
             progress=None if options.quiet else _progress_line(),
         )
+    _print_warnings(caught)
+    if not options.quiet:
+        _summarise(url)
+
+
+def _print_warnings(caught: list[warnings.WarningMessage]) -> None:
     for found in caught:
         if issubclass(found.category, CroissantWarning):
             print(f"warning: {found.message}", file=sys.stderr)
-    if not options.quiet:
-        _summarise(url)
 
 
 def _local_root(root: Any) -> str:
@@ -271,7 +283,80 @@ def _add_inspect(commands: Any) -> None:
 
 def _inspect(options: argparse.Namespace) -> None:
     report = inspect(CroissantIndex.from_url(options.manifest))
-    print(json.dumps(report, indent=2, ensure_ascii=False) if options.json else render(report))
+    text = json.dumps(report, indent=2, ensure_ascii=False) if options.json else render(report)
+    print(_printable(text))
+
+
+# --- verify and repair -----------------------------------------------------------------------------------
+
+_VERIFY_EXAMPLES = """Exit codes: 0 nothing found, 1 something found, be it an error or a warning, 2 wrong usage.
+
+kinds of findings, besides the error codes of SPEC.md:
+{kinds}
+
+examples:
+  python -m copick_mlc verify project/Croissant/metadata.json
+  python -m copick_mlc verify --json https://example.org/project/Croissant/metadata.json
+"""
+
+_REPAIR_EXAMPLES = """Everything is one commit: who kills a repair leaves the old state or the new one.
+
+examples:
+  python -m copick_mlc repair --dry-run project/Croissant/metadata.json
+  python -m copick_mlc repair --add-missing --drop-dangling project/Croissant/metadata.json
+"""
+
+
+def _add_verify(commands: Any) -> None:
+    text = "Look for what is wrong with a project, its tables and its data; nothing is written."
+    parser = _command(commands, "verify", _verify, text, _VERIFY_EXAMPLES.format(kinds=explanation()))
+    parser.add_argument("manifest", metavar="MANIFEST", help="path or fsspec URL of a metadata.json")
+    parser.add_argument("--json", action="store_true", help="as JSON, with every finding")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    report = verify(options.manifest)
+    text = json.dumps(report.as_json(), indent=2, ensure_ascii=False) if options.json else render_findings(report)
+    print(_printable(text))
+    return 1 if report.findings else 0
+
+
+def _add_repair(commands: Any) -> None:
+    text = (
+        "Finish or take back what a killed writer left, declare the checksums that the tables have, and rewrite\n"
+        "copick/splits from runs.csv. Rows are changed only when asked for; data never is."
+    )
+    parser = _command(commands, "repair", _repair, text, _REPAIR_EXAMPLES)
+    parser.add_argument("manifest", metavar="MANIFEST", help="path or fsspec URL of a metadata.json")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("--add-missing", action="store_true", help="add rows for data that no row names")
+    parser.add_argument("--drop-dangling", action="store_true", help="remove rows whose data does not exist")
+    parser.add_argument(
+        "--accept-data",
+        action="store_true",
+        help="take picks and mesh files that do not have the sha256 in their row for right, and change the row",
+    )
+
+
+def _repair(options: argparse.Namespace) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CroissantWarning)
+        steps = repair(
+            options.manifest,
+            add_missing=options.add_missing,
+            drop_dangling=options.drop_dangling,
+            accept_data=options.accept_data,
+            dry_run=options.dry_run,
+        )
+    _print_warnings(caught)
+    for step in steps:
+        print(_printable(step))
+    print(f"{len(steps)} {'to do, nothing is changed' if options.dry_run else 'done'}" if steps else "nothing to do")
+
+
+def _printable(text: str) -> str:
+    """A text without the lone surrogates that JSON and names of files may have, and no terminal takes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from fsspec import AbstractFileSystem
 from copick_mlc import _storage
 from copick_mlc._manifest import Manifest
 from copick_mlc._tables import TABLES
-from copick_mlc.errors import CroissantWarning, DataError
+from copick_mlc.errors import CroissantWarning, DataError, MissingError
 
 _PENDING = ".pending"
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -38,19 +38,32 @@ def read_manifest(fs: AbstractFileSystem, path: str) -> bytes:
     return _storage.read(fs, path, "manifest-missing", "a Croissant metadata.json")  # [MAN-001]
 
 
-def read_staged(fs: AbstractFileSystem, path: str, sha256: str | None) -> bytes | None:
-    """The table with this sha256 that a commit staged to replace the one at `path`, if there is one [COM-005]."""
-    if sha256 is None or not _storage.is_local(fs):
-        return None
-    if not _SHA256.fullmatch(sha256):  # a manifest says it, and it is to be a part of a path
-        return None
-    data = _storage.read_if_there(fs, _staged(path, sha256))
-    return data if data is not None and _sum(data) == sha256 else None
+def read_table(fs: AbstractFileSystem, path: str, sha256: str | None, what: str) -> tuple[bytes, bool]:
+    """The bytes of a table, and whether they are staged: the file, or where that has another sha256, what is staged.
+
+    Where neither has the sha256, that is the file as it is.
+
+    Raises:
+        MissingError, StorageError: `table-missing` [CSV-006], `storage-failed` [CSV-022].
+    """
+    try:
+        data = _storage.read(fs, path, "table-missing", what)
+    except MissingError:
+        staged = _read_staged(fs, path, sha256)
+        if staged is None:
+            raise
+        return staged, True
+    if sha256 in (None, _sum(data)):
+        return data, False
+    staged = _read_staged(fs, path, sha256)
+    return (data, False) if staged is None else (staged, True)
 
 
-def is_unfinished(fs: AbstractFileSystem, path: str) -> bool:
-    """Whether there is a pending manifest."""
-    return _storage.is_local(fs) and os.path.exists(_pending(path))
+def unfinished(fs: AbstractFileSystem, path: str) -> bool | None:
+    """Whether the pending commit is complete; None where there is none."""
+    if not _storage.is_local(fs) or not os.path.exists(_pending(path)):
+        return None
+    return _read_pending(fs, path) is not None
 
 
 def publish(fs: AbstractFileSystem, path: str, tables: Mapping[str, bytes], manifest: bytes) -> None:
@@ -105,24 +118,34 @@ def recover(fs: AbstractFileSystem, path: str) -> None:
     if not _storage.is_local(fs):
         return
     with _storage.writing(path):
-        if is_unfinished(fs, path):
-            if _read_pending(fs, path) is None:
-                os.unlink(_pending(path))
-            else:
-                _finish(list(_moves(fs, path)))
+        complete = unfinished(fs, path)
+        if complete:
+            _finish(list(_moves(fs, path)))
+        elif complete is not None:
+            os.unlink(_pending(path))
     for leftover in leftovers(fs, path):
         _storage.discard(leftover)  # [COM-007]
 
 
 def leftovers(fs: AbstractFileSystem, path: str) -> list[str]:
     """The paths of what a killed writer staged, without a pending manifest that needs it."""
-    if not _storage.is_local(fs) or is_unfinished(fs, path):
+    if not _storage.is_local(fs) or unfinished(fs, path) is not None:
         return []
     places = [os.path.split(os.path.realpath(place)) for place in (path, *_table_paths(path).values())]
     names = "|".join(re.escape(name) for _, name in places)
     ours = re.compile(rf"\.({names})\.[0-9a-f]{{12}}\.tmp|({names})\.[0-9a-f]{{64}}\.pending")
     directories = {directory for directory, _ in places if os.path.isdir(directory)}
     return [os.path.join(d, name) for d in sorted(directories) for name in os.listdir(d) if ours.fullmatch(name)]
+
+
+def _read_staged(fs: AbstractFileSystem, path: str, sha256: str | None) -> bytes | None:
+    """The table with this sha256 that a commit staged to replace the one at `path`, if there is one [COM-005]."""
+    if sha256 is None or not _storage.is_local(fs):
+        return None
+    if not _SHA256.fullmatch(sha256):  # a manifest says it, and it is to be a part of a path
+        return None
+    data = _storage.read_if_there(fs, _staged(path, sha256))
+    return data if data is not None and _sum(data) == sha256 else None
 
 
 def _make_pending(path: str, tables: Mapping[str, bytes], manifest: bytes) -> list[tuple[str, str]]:
@@ -164,7 +187,7 @@ def _moves(fs: AbstractFileSystem, path: str) -> Iterator[tuple[str, str]]:
     pending = Manifest(_storage.read_if_there(fs, _pending(path)) or b"", path)
     for name, place in _table_paths(path).items():
         sha256 = pending.sha256(TABLES[name])
-        if read_staged(fs, place, sha256) is not None:
+        if _read_staged(fs, place, sha256) is not None:
             yield _staged(place, str(sha256)), os.path.realpath(place)
     yield _pending(path), os.path.realpath(path)
 
@@ -184,7 +207,7 @@ def _read_pending(fs: AbstractFileSystem, path: str) -> bytes | None:
         if sha256 is None or sha256 == before.get(name):
             continue
         # In this order: it is moved from the one place to the other.
-        if read_staged(fs, place, sha256) is None and _sum(_storage.read_if_there(fs, place) or b"") != sha256:
+        if _read_staged(fs, place, sha256) is None and _sum(_storage.read_if_there(fs, place) or b"") != sha256:
             return None
     return data
 

@@ -27,6 +27,8 @@ from copick_mlc.errors import CroissantWarning, LockedError
 WAIT_SECONDS = 60.0
 
 _PAUSE_SECONDS = 0.05
+# No link is followed at the name of the lock: a project from elsewhere could name any file with it.
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 # What systems say that have no locks, as some network file systems.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
@@ -79,7 +81,7 @@ def locked(fs: AbstractFileSystem, manifest: str, wait: float | None = None) -> 
     if not _storage.is_local(fs):
         yield
         return
-    path = f"{os.path.realpath(manifest)}.lock"
+    path = path_of(manifest)
     with _storage.writing(path):
         descriptor = _acquire(path, WAIT_SECONDS if wait is None else wait)
     try:
@@ -88,17 +90,40 @@ def locked(fs: AbstractFileSystem, manifest: str, wait: float | None = None) -> 
         _release(path, descriptor)
 
 
+def path_of(manifest: str) -> str:
+    """Path of the lock file of the project whose metadata.json has the path `manifest` on the local disk."""
+    return f"{os.path.realpath(manifest)}.lock"
+
+
+def holder(fs: AbstractFileSystem, manifest: str) -> str | None:
+    """Who holds the lock; None where nobody does, or nobody can say. Nothing is written."""
+    if not _storage.is_local(fs):
+        return None
+    try:
+        descriptor = os.open(path_of(manifest), os.O_RDONLY | _NO_LINK)
+    except OSError:
+        return None
+    try:
+        if _try_lock(descriptor):
+            _unlock(descriptor)
+            return None
+        return _signature(descriptor)
+    except OSError:  # a file system without locks
+        return None
+    finally:
+        os.close(descriptor)
+
+
 def _acquire(path: str, wait: float) -> int:
     """The descriptor of the locked lock file at `path`."""
     deadline = time.monotonic() + wait
     while True:
-        # No link is followed: a project from elsewhere could name any file with it.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
         try:
             if _is_locked(descriptor, path) and _is_at(path, descriptor):
                 _sign(descriptor)
                 return descriptor
-            holder = os.read(descriptor, 1000).decode(errors="replace").strip()
+            holds = _signature(descriptor)
         except BaseException:
             os.close(descriptor)
             raise
@@ -106,8 +131,7 @@ def _acquire(path: str, wait: float) -> int:
         if time.monotonic() >= deadline:
             raise LockedError(
                 "locked",
-                f"{holder or 'another process'} is writing to this project, and was not done after {wait:g} s; try "
-                "again when it is",
+                f"{holds} is writing to this project, and was not done after {wait:g} s; try again when it is",
                 path=path,
             )
         time.sleep(random.uniform(0.1, 1) * _PAUSE_SECONDS)  # noqa: S311  # no secret: so that waiters differ
@@ -146,6 +170,10 @@ def _sign(descriptor: int) -> None:
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
         os.write(descriptor, f"process {os.getpid()} of {user} on {socket.gethostname()}, since {since}\n".encode())
+
+
+def _signature(descriptor: int) -> str:
+    return os.read(descriptor, 1000).decode(errors="replace").strip() or "another process"
 
 
 def _release(path: str, descriptor: int) -> None:

@@ -19,7 +19,7 @@ from copick_mlc._csv import TableFile
 from copick_mlc._manifest import Manifest
 from copick_mlc._state import TableState
 from copick_mlc._tables import TABLES, Key, Row, Table, encode_table
-from copick_mlc.errors import DataError, ExistsError, MissingError
+from copick_mlc.errors import DataError, ExistsError
 
 # Another program may replace tables before the manifest that declares them. Between the two, a reader waits.
 _RETRIES = 5
@@ -200,19 +200,11 @@ class Snapshot:
         """
         signature = _storage.signature(self.fs, path)
         declared = self.manifest.sha256(table)
-        try:
-            data = _storage.read(self.fs, path, "table-missing", f"the table {table.name}, which the manifest declares")
-        except MissingError:
-            staged = _commit.read_staged(self.fs, path, declared)
-            if staged is None:
-                raise
-            return staged, None
+        what = f"the table {table.name}, which the manifest declares"
+        data, is_staged = _commit.read_table(self.fs, path, declared, what)  # [COM-005]
         checksum = hashlib.sha256(data).hexdigest()
         if declared in (None, checksum):
-            return data, signature
-        staged = _commit.read_staged(self.fs, path, declared)  # [COM-005]
-        if staged is not None:
-            return staged, None
+            return data, None if is_staged else signature
         raise DataError(
             "table-checksum",
             f"the file's sha256 is {checksum}, the manifest declares {declared}; the file was changed without its "

@@ -6,11 +6,11 @@ MLCommons defines. Rules: SPEC.md, Splits [MAN] and Runs [RUN].
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from copick_mlc import _pandas
 from copick_mlc._tables import RunRow, cells_of
 from copick_mlc.errors import UnknownRunError, UsageError
 
@@ -23,14 +23,6 @@ _SPLIT_URLS = {
     "test": "https://mlcommons.org/definitions/test_split",
     "eval": "https://mlcommons.org/definitions/test_split",
 }
-
-# The cells that pandas reads as nothing, and those that it reads as numbers or booleans.
-_PANDAS_ABSENT = frozenset(
-    "#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null".split("|")
-)
-_PANDAS_VALUE = re.compile(
-    r"\s*[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?\s*|[+-]?inf(inity)?|true|false", re.ASCII | re.IGNORECASE
-)
 
 
 def assignments(mapping: Mapping[str, Iterable[str]]) -> dict[str, str]:
@@ -111,9 +103,4 @@ def can_be_referred_to(names: Iterable[str]) -> bool:
 
     mlcroissant follows the reference with pandas' merge, which fails unless some split is read as text.
     """
-    return any(not _pandas_misreads(name) for name in names)
-
-
-def _pandas_misreads(cell: str) -> bool:
-    """Whether pandas, without being told the type, reads a cell as a number, a boolean or nothing."""
-    return cell in _PANDAS_ABSENT or _PANDAS_VALUE.fullmatch(cell) is not None
+    return any(map(_pandas.is_text, names))

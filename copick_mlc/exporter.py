@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -20,7 +18,7 @@ from copick.models import CopickRoot
 from copick.util.escape import sanitize_name
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _commit, _manifest, _storage, _urls
+from copick_mlc import _commit, _contents, _manifest, _storage, _urls
 from copick_mlc._lock import locked
 from copick_mlc._selection import Selection
 from copick_mlc._sources import Item, Source, merged, open_source
@@ -280,7 +278,7 @@ def _finish(items: list[Item], renames: _Renames, bases: list[str], hash_files: 
             outside += relative is None
             columns["url"] = relative or url  # [EXP-005]
         if item.fs is not None and isinstance(row, (PicksRow, MeshRow)):
-            columns |= _contents(item, row, hash_files)
+            columns |= _columns_of_file(item, row, hash_files)
         rows[name][key] = replace(row, **columns) if columns else row  # type: ignore[type-var]
     if outside:
         warnings.warn(
@@ -295,32 +293,12 @@ def _key_values(row: Row) -> tuple[Any, ...]:
     return tuple(getattr(row, column.name) for column in row.table.columns[: row.table.key_count])
 
 
-def _contents(item: Item, row: PicksRow | MeshRow, hash_files: bool) -> dict[str, Any]:
+def _columns_of_file(item: Item, row: PicksRow | MeshRow, hash_files: bool) -> dict[str, Any]:
     """What a picks or mesh file says that its row needs; the file is read once at most."""
     if not hash_files and isinstance(row, MeshRow):
         return {}
     data = _storage.read(item.fs, item.path, "data-missing", f"the file of {row.key}")
-    columns: dict[str, Any] = {}
-    if hash_files:
-        columns["sha256"] = hashlib.sha256(data).hexdigest()  # [EXP-011]
-    if isinstance(row, PicksRow):
-        columns["voxel_size"] = _voxel_size(data)  # [EXP-012]
-    return columns
-
-
-_VOXEL_SPACING = re.compile(rb'(?<!\\)"voxel_spacing"\s*:\s*([-+.0-9eE]+|null)\s*[,}]')
-
-
-def _voxel_size(data: bytes) -> float | None:
-    """The voxel size in Å that a picks file of copick names, found without parsing its points."""
-    match = _VOXEL_SPACING.search(data.partition(b'"points"')[0])
-    try:
-        if match is not None:
-            return None if match.group(1) == b"null" else float(match.group(1))
-        value = json.loads(data).get("voxel_spacing")
-    except (ValueError, AttributeError, RecursionError):
-        return None  # not a picks file of copick; whoever opens it is told
-    return float(value) if isinstance(value, (int, float)) else None
+    return _contents.columns_of(row, data, hashed=hash_files)
 
 
 def _assign_splits(rows: dict[str, list[Row]], wanted: dict[str, str], old: dict[str, str]) -> None:

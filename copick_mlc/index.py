@@ -527,7 +527,7 @@ class CroissantIndex:
         Raises:
             StorageError: `storage-failed`.
         """
-        if self.write_reason() is None and _commit.is_unfinished(self._fs, self._path):
+        if self.write_reason() is None and _commit.unfinished(self._fs, self._path) is not None:
             with suppress(LockedError), locked(self._fs, self._path, wait=0):
                 _commit.recover(self._fs, self._path)
 
