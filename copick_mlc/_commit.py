@@ -162,7 +162,8 @@ def _make_pending(path: str, tables: Mapping[str, bytes], manifest: bytes) -> li
             os.replace(temporary, staged)
             undo.callback(_storage.discard, staged)
             moves.append((staged, real))
-        for directory in {os.path.dirname(real) for _, real in moves}:
+        # The manifest's own is flushed below: a pending manifest without its staged tables is incomplete.
+        for directory in {os.path.dirname(real) for _, real in moves} - {os.path.dirname(target)}:
             _storage.sync_directory(directory)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         temporary = _storage.stage(target, manifest)

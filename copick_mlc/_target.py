@@ -137,8 +137,8 @@ class Target:
                 raise
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """Have data and row follow each other, whoever else writes the same artifact."""
-        return self.index.exclusive() if self.indexed else nullcontext()
+        """Have data and row follow each other, whoever else writes the artifact; in a batch, the row comes later."""
+        return self.index.exclusive() if self.indexed and not self.index.in_batch else nullcontext()
 
     def record(self, row: Row, **columns: Any) -> None:
         """Put the row of an artifact that was written. Columns that are not named keep their values [PIK-015]."""

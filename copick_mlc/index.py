@@ -395,6 +395,11 @@ class CroissantIndex:
             raise
         self._leave_batch()
 
+    @property
+    def in_batch(self) -> bool:
+        """Whether commits are deferred."""
+        return self._depth > 0
+
     def _leave_batch(self) -> None:
         with self.lock:
             try:

@@ -37,6 +37,7 @@ import trimesh
 from copick.util.ome import volume_pyramid, write_ome_zarr_3d
 
 from copick_mlc import CopickRootMLC, CopickRunMLC, CroissantError, CroissantIndex, export_croissant, from_croissant
+from copick_mlc._repair import repair
 from copick_mlc._tables import TABLES, cells_of
 from copick_mlc.index import PicksRow, RunRow
 from tests.projects import tree
@@ -309,6 +310,12 @@ def after_a_killed_writer(project: Path) -> Any:
     return root, [lambda: new_picks(root)]
 
 
+@scenario
+def repairs(project: Path) -> Any:
+    """Of a project with an unfinished commit, and picks that no row names."""
+    return None, [lambda: repair(str(manifest_of(project)), add_missing=True)]
+
+
 # --- what there is ---------------------------------------------------------------------------------------
 
 
@@ -392,8 +399,11 @@ def make_template(directory: Path, name: str) -> Path:
     export_croissant(root, project, splits={"train": ["TS_001"]}, date_published="2026-01-01")
     manifest = manifest_of(project)
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "keywords": ["by hand"]}))
-    if name == "after_a_killed_writer":
+    if name in ("after_a_killed_writer", "repairs"):
         _leave_unfinished(manifest)
+    if name == "repairs":
+        directory = project / "ExperimentRuns" / "TS_001" / "Picks"
+        shutil.copy(directory / "demo_1_ribosome.json", directory / "new_1_ribosome.json")
     return project
 
 
