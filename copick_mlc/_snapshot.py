@@ -18,7 +18,7 @@ from copick_mlc import _commit, _storage, _urls
 from copick_mlc._csv import TableFile
 from copick_mlc._manifest import Manifest
 from copick_mlc._state import TableState
-from copick_mlc._tables import TABLES, Key, Row, Table, encode_table
+from copick_mlc._tables import TABLES, Table, encode_table
 from copick_mlc.errors import DataError, ExistsError
 
 # Another program may replace tables before the manifest that declares them. Between the two, a reader waits.
@@ -36,8 +36,6 @@ class Snapshot:
         manifest: The manifest.
         base_url: What relative URL cells are relative to.
         states: The tables that were read, by name, with the changes to them.
-        contested: What was changed to a row that others changed or removed since it was read: the row that is put, and
-            whether others removed it.
     """
 
     def __init__(self, fs: AbstractFileSystem, path: str, url: str, override: str | None) -> None:
@@ -49,7 +47,6 @@ class Snapshot:
         self.fs, self.path, self.url = fs, path, url
         self._override = override
         self.states: dict[str, TableState] = {}
-        self.contested: list[tuple[Row, bool]] = []
         raw = _commit.read_manifest(fs, path)
         self.take(raw, Manifest(raw, url))
 
@@ -91,12 +88,12 @@ class Snapshot:
     @contextmanager
     def standing(self) -> Iterator[None]:
         """What was read stays as it was where the block fails."""
-        raw, manifest, states, contested = self._raw, self.manifest, dict(self.states), list(self.contested)
+        raw, manifest, states = self._raw, self.manifest, dict(self.states)
         try:
             yield
         except BaseException:
             self.take(raw, manifest)
-            self.states, self.contested = states, contested
+            self.states = states
             raise
 
     # --- what others wrote -------------------------------------------------------------------------------
@@ -163,16 +160,9 @@ class Snapshot:
             return
         new = self._fetch(TABLES[name])
         for group, changes in old.changes.items():
-            if old.original.records(group) != new.file.records(group):
-                self._note_contested(changes, old.original.group(group), new.group(group))
             for key, row in changes.items():
                 new.change(group, key, row)  # [BAT-010] [BAT-012]
         self.states[name] = new
-
-    def _note_contested(self, changes: dict[Key, Row | None], before: dict[Key, Row], now: dict[Key, Row]) -> None:
-        for key, row in changes.items():
-            if row is not None and now.get(key) != before.get(key):
-                self.contested.append((row, key not in now))
 
     def _fetch(self, table: Table) -> TableState:
         """Read a table; where it does not fit the manifest, look whether that is still the manifest [COM-008]."""

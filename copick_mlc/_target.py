@@ -148,6 +148,7 @@ class Target:
             new: Row = dataclasses.replace(known or row, **url, **columns)  # type: ignore[type-var]
             if new != known:
                 self.index.put(new)
+            self.index.wrote(new, *self.place(row))
 
     def delete(self, find: Callable[[], list[Row]], directory: Row | None = None) -> None:
         """Remove the rows that `find` finds, then their data, and then the directory that the key of `directory` names.

@@ -16,7 +16,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from fsspec import AbstractFileSystem
@@ -30,6 +30,7 @@ from copick_mlc._tables import (
     TABLES,
     FeaturesRow,
     InstanceSegmentationRow,
+    Key,
     MeshRow,
     ObjectRow,
     PanopticSegmentationRow,
@@ -61,6 +62,30 @@ __all__ = [
     "TomogramRow",
     "VoxelSpacingRow",
 ]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """Data that a batch wrote, its row, and what tells whether others wrote it since."""
+
+    row: Row
+    fs: AbstractFileSystem
+    path: str
+    signature: object
+
+    def is_untouched(self) -> bool:
+        """Whether nobody touched it since; on other storage than the local disk nobody can tell."""
+        return _storage.signature(self.fs, self.path) == self.signature
+
+    def exists(self) -> bool:
+        return _storage.exists(self.fs, self.path)
+
+    def checksum(self) -> str | None:
+        """The sha256 of the file as it is now."""
+        if self.is_untouched():
+            return getattr(self.row, "sha256", None)
+        data = _storage.read(self.fs, self.path, "data-missing", f"the file of {self.row.key}")
+        return hashlib.sha256(data).hexdigest()
 
 
 class CroissantIndex:
@@ -95,6 +120,7 @@ class CroissantIndex:
         self.deferred: list[Callable[[], None]] = []
         self._objects: dict[str, dict[str, Any]] = {}
         self._going: list[Callable[[], Iterable[Row]]] = []
+        self._wrote: dict[tuple[str, Key], _Written] = {}
         self._is_exclusive = False
         self._base: tuple[str, AbstractFileSystem, str] | None = None
         self._snapshot = self._read()
@@ -419,7 +445,7 @@ class CroissantIndex:
     @property
     def pending(self) -> bool:
         """Whether there are changes that are not committed."""
-        return bool(self._objects) or bool(self._snapshot.changed())
+        return bool(self._objects) or bool(self._wrote) or bool(self._snapshot.changed())
 
     def write_reason(self) -> str | None:
         """Why the manifest cannot be written, or None where nothing speaks against it."""
@@ -489,6 +515,12 @@ class CroissantIndex:
             if self.pending:
                 self._going.append(find)
 
+    def wrote(self, row: Row, fs: AbstractFileSystem, path: str) -> None:
+        """Have the commit of a batch see that the row of this key fits the data at `path`, whoever wrote that last."""
+        with self.lock:
+            if self._depth:
+                self._wrote[row.table.name, row.key] = _Written(row, fs, path, _storage.signature(fs, path))
+
     def caught_up(self, find: Callable[[], T]) -> T:
         """What `find` gives when all that others committed is taken over; pending changes stay on top of it [BAT-010].
 
@@ -524,6 +556,7 @@ class CroissantIndex:
                 new.state(TABLES[name]).parse_as(state)
             with self._standing():
                 self._snapshot, self._objects, self._going, self.deferred = new, {}, [], []
+                self._wrote = {}
                 yield
 
     def recover(self) -> None:
@@ -539,12 +572,12 @@ class CroissantIndex:
     @contextmanager
     def _standing(self) -> Iterator[None]:
         """The old state stands where the block fails."""
-        old = self._snapshot, self._objects, self._going, self.deferred
+        old = self._snapshot, self._objects, self._going, self.deferred, self._wrote
         try:
             with self._snapshot.standing():
                 yield
         except BaseException:
-            self._snapshot, self._objects, self._going, self.deferred = old
+            self._snapshot, self._objects, self._going, self.deferred, self._wrote = old
             raise
 
     @contextmanager
@@ -566,9 +599,11 @@ class CroissantIndex:
         for state in snapshot.changed():
             snapshot.renew(state.file.table)  # [BAT-013]
             snapshot.check_unread(state.file.table)
-        if self._depth:  # else what is put is put just now
-            self._settle()
+        self._settle()
         files = {name: state.render() for name, state in snapshot.states.items() if state.changes}  # [BAT-009]
+        if not files and not self._objects:
+            self._going, self._wrote = [], {}
+            return
         contents = {snapshot.file_path(TABLES[name]): file.data for name, file in files.items()}
         checksums = {
             name: hashlib.sha256(data).hexdigest() for name, data in zip(files, contents.values(), strict=True)
@@ -585,24 +620,25 @@ class CroissantIndex:
         manifest = Manifest(raw, self.url)
         _commit.publish(self._fs, self._path, contents, raw)
         snapshot.take(raw, manifest)
-        self._objects, self._going, snapshot.contested = {}, [], []
+        self._objects, self._going, self._wrote = {}, [], {}
         for name, file in files.items():
             signature = _storage.signature(self._fs, snapshot.file_path(TABLES[name]))
             snapshot.states[name].committed(file, checksums[name], signature)
 
     def _settle(self) -> None:
-        """Have rows that others changed too fit their data: that may be the others' by now, or gone with their row."""
-        for row, is_removed in self._snapshot.contested:
-            url = getattr(row, "url", None)
-            if not url:
-                continue
-            state = self._snapshot.state(row.table)
-            fs, path = self.resolve_url(url)
-            if is_removed and not fs.exists(path):  # [BAT-021]
-                state.change(row.group, row.key, None)
-            elif isinstance(row, (PicksRow, MeshRow)) and row.sha256 and fs.isfile(path):
-                data = _storage.read(fs, path, "data-missing", f"the file of {row.key}")
-                state.change(row.group, row.key, replace(row, sha256=hashlib.sha256(data).hexdigest()))  # [BAT-020]
+        """Have rows fit the data that a batch wrote: others may have written it since, or deleted it with its row."""
+        for written in self._wrote.values():
+            key, state = written.row.key, self._snapshot.state(written.row.table)
+            row = state.group(written.row.group).get(key)
+            if row is None:
+                # Others removed it; it was put by no change, where it was already as it should be.
+                if key not in state.changes.get(written.row.group, {}) and written.exists():
+                    state.change(written.row.group, key, written.row)  # [BAT-022]
+            elif not written.is_untouched() and not written.exists():
+                if key not in state.original.group(row.group):
+                    state.change(row.group, key, None)  # [BAT-021]
+            elif isinstance(row, (PicksRow, MeshRow)) and row.sha256 != (checksum := written.checksum()):
+                state.change(row.group, key, replace(row, sha256=checksum))  # [BAT-020]
 
     def _split_names(self) -> list[str]:
         return [row.split for row in self.rows_of(RunRow) if row.split]
@@ -610,5 +646,4 @@ class CroissantIndex:
     def _discard(self) -> None:
         for state in self._snapshot.states.values():
             state.discard()
-        self._snapshot.contested = []
-        self._objects, self._going, self.deferred = {}, [], []
+        self._objects, self._going, self.deferred, self._wrote = {}, [], [], {}

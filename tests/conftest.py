@@ -7,6 +7,7 @@ import copick
 import pytest
 from copick.ops.croissant import export_croissant as copick_export
 
+import tests.model_settings  # noqa: F401  # it registers the profiles of tests/test_model.py
 from copick_mlc import CopickRootMLC, demo, from_croissant
 from tests.projects import make_full_project
 

@@ -254,6 +254,19 @@ class LastWriterWins(Saboteur):
         _storage.signature = lambda fs, path: None
 
 
+class WrittenForgotten(Saboteur):
+    """A batch does not look, at its end, at what it wrote."""
+
+    caught_by: ClassVar = [
+        "bat-checksums-are-of-files",
+        "bat-rewritten-data-has-a-row",
+        "bat-rows-without-data-stay-removed",
+    ]
+
+    def break_something(self) -> None:
+        CroissantIndex.wrote = lambda self, row, fs, path: None  # type: ignore[method-assign]
+
+
 class DuplicateKeys(Saboteur):
     """Of two rows with one key the last counts, and nothing is said."""
 
