@@ -16,7 +16,6 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from fsspec import AbstractFileSystem
@@ -24,13 +23,13 @@ from fsspec import AbstractFileSystem
 from copick_mlc import _commit, _manifest, _storage, _urls
 from copick_mlc._lock import locked
 from copick_mlc._manifest import Manifest
+from copick_mlc._pending import Pending
 from copick_mlc._snapshot import Snapshot
 from copick_mlc._splits import assignments, reassigned
 from copick_mlc._tables import (
     TABLES,
     FeaturesRow,
     InstanceSegmentationRow,
-    Key,
     MeshRow,
     ObjectRow,
     PanopticSegmentationRow,
@@ -44,7 +43,7 @@ from copick_mlc._tables import (
     VoxelSpacingRow,
     table_named,
 )
-from copick_mlc.errors import CroissantError, DataError, LockedError, ReadOnlyError
+from copick_mlc.errors import CroissantError, DataError, LockedError, ReadOnlyError, StorageError
 
 T = TypeVar("T")
 
@@ -64,30 +63,6 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class _Written:
-    """Data that a batch wrote, its row, and what tells whether others wrote it since."""
-
-    row: Row
-    fs: AbstractFileSystem
-    path: str
-    signature: object
-
-    def is_untouched(self) -> bool:
-        """Whether nobody touched it since; on other storage than the local disk nobody can tell."""
-        return _storage.signature(self.fs, self.path) == self.signature
-
-    def exists(self) -> bool:
-        return _storage.exists(self.fs, self.path)
-
-    def checksum(self) -> str | None:
-        """The sha256 of the file as it is now."""
-        if self.is_untouched():
-            return getattr(self.row, "sha256", None)
-        data = _storage.read(self.fs, self.path, "data-missing", f"the file of {self.row.key}")
-        return hashlib.sha256(data).hexdigest()
-
-
 class CroissantIndex:
     """The rows of a project, read from and written to its manifest and CSVs.
 
@@ -99,7 +74,6 @@ class CroissantIndex:
         url: Absolute URL of metadata.json.
         static_fs_args: fsspec options for data at the base URL.
         lock: Held by the thread that reads or changes what is in memory.
-        deferred: Actions that wait for the next commit.
     """
 
     def __init__(
@@ -117,10 +91,7 @@ class CroissantIndex:
         self._fs, self._path = _storage.open_location(self.url, self._fs_args)
         self.lock = threading.RLock()
         self._depth = 0
-        self.deferred: list[Callable[[], None]] = []
-        self._objects: dict[str, dict[str, Any]] = {}
-        self._going: list[Callable[[], Iterable[Row]]] = []
-        self._wrote: dict[tuple[str, Key], _Written] = {}
+        self._pending = Pending()
         self._is_exclusive = False
         self._base: tuple[str, AbstractFileSystem, str] | None = None
         self._snapshot = self._read()
@@ -187,15 +158,15 @@ class CroissantIndex:
     def config(self) -> dict[str, Any]:
         """`copick:config`, with the pickable objects that were put and not yet committed."""
         config = self._snapshot.manifest.config
-        if not self._objects:
+        if not self._pending.objects:
             return config
         objects = {item["name"]: item for item in config.get("pickable_objects") or []}
-        return {**config, "pickable_objects": list({**objects, **self._objects}.values())}  # [MAN-019]
+        return {**config, "pickable_objects": list({**objects, **self._pending.objects}.values())}  # [MAN-019]
 
     def put_object(self, definition: Mapping[str, Any]) -> None:
         """Add a pickable object to `copick:config`, or replace that of its name [MAN-018]. Commits, outside a batch."""
         with self.lock, self._committed():
-            self._objects[definition["name"]] = dict(definition)
+            self._pending.objects[definition["name"]] = dict(definition)
 
     # --- URLs --------------------------------------------------------------------------------------------
 
@@ -438,14 +409,19 @@ class CroissantIndex:
         """Call `action` once the pending changes are committed [BAT-007]: now, where there are none."""
         with self.lock:
             if self.pending:
-                self.deferred.append(action)
+                self._pending.deferred.append(action)
                 return
         action()
 
     @property
+    def deferred(self) -> list[Callable[[], None]]:
+        """The actions that wait for the next commit."""
+        return list(self._pending.deferred)
+
+    @property
     def pending(self) -> bool:
         """Whether there are changes that are not committed."""
-        return bool(self._objects) or bool(self._wrote) or bool(self._snapshot.changed())
+        return bool(self._pending.objects or self._pending.written or self._snapshot.changed())
 
     def write_reason(self) -> str | None:
         """Why the manifest cannot be written, or None where nothing speaks against it."""
@@ -489,9 +465,9 @@ class CroissantIndex:
             except BaseException:
                 self._discard()
                 raise
-            actions, self.deferred = self.deferred, []
+            done, self._pending = self._pending, Pending()
             # All of them, in order, also where one fails; nobody writes anew meanwhile what they remove.
-            for action in reversed(actions):
+            for action in reversed(done.deferred):
                 stack.callback(action)
 
     @contextmanager
@@ -513,13 +489,13 @@ class CroissantIndex:
         """Have the commit of what is pending remove the rows that `find` gives then too, besides those that it puts."""
         with self.lock:
             if self.pending:
-                self._going.append(find)
+                self._pending.going.append(find)
 
     def wrote(self, row: Row, fs: AbstractFileSystem, path: str) -> None:
         """Have the commit of a batch see that the row of this key fits the data at `path`, whoever wrote that last."""
         with self.lock:
             if self._depth:
-                self._wrote[row.table.name, row.key] = _Written(row, fs, path, _storage.signature(fs, path))
+                self._pending.wrote(row, fs, path)
 
     def caught_up(self, find: Callable[[], T]) -> T:
         """What `find` gives when all that others committed is taken over; pending changes stay on top of it [BAT-010].
@@ -555,29 +531,27 @@ class CroissantIndex:
                 new.adopt(state)
                 new.state(TABLES[name]).parse_as(state)
             with self._standing():
-                self._snapshot, self._objects, self._going, self.deferred = new, {}, [], []
-                self._wrote = {}
+                self._snapshot, self._pending = new, Pending()
                 yield
 
     def recover(self) -> None:
-        """Finish the commit of a writer that was killed, if there is one and nobody is at work [COM-010].
+        """Finish the commit of a writer that was killed, if there is one, nobody is at work, and the storage allows it.
 
-        Raises:
-            StorageError: `storage-failed`.
+        Where it does not, what is pending is read all the same, and the next commit says what is wrong [COM-010].
         """
         if self.write_reason() is None and _commit.unfinished(self._fs, self._path) is not None:
-            with suppress(LockedError), locked(self._fs, self._path, wait=0):
+            with suppress(LockedError, StorageError), locked(self._fs, self._path, wait=0):
                 _commit.recover(self._fs, self._path)
 
     @contextmanager
     def _standing(self) -> Iterator[None]:
         """The old state stands where the block fails."""
-        old = self._snapshot, self._objects, self._going, self.deferred, self._wrote
+        old = self._snapshot, self._pending
         try:
             with self._snapshot.standing():
                 yield
         except BaseException:
-            self._snapshot, self._objects, self._going, self.deferred, self._wrote = old
+            self._snapshot, self._pending = old
             raise
 
     @contextmanager
@@ -592,17 +566,12 @@ class CroissantIndex:
     def _commit(self) -> None:
         snapshot = self._snapshot
         snapshot.refresh()  # [BAT-011]
-        for row in [row for find in self._going for row in find()]:  # [BAT-019]
-            state = snapshot.state(row.table)
-            if row.key not in state.changes.get(row.group, {}):
-                state.change(row.group, row.key, None)
+        self._pending.bring_up_to_date(snapshot)
         for state in snapshot.changed():
             snapshot.renew(state.file.table)  # [BAT-013]
             snapshot.check_unread(state.file.table)
-        self._settle()
         files = {name: state.render() for name, state in snapshot.states.items() if state.changes}  # [BAT-009]
-        if not files and not self._objects:
-            self._going, self._wrote = [], {}
+        if not files and not self._pending.objects:
             return
         contents = {snapshot.file_path(TABLES[name]): file.data for name, file in files.items()}
         checksums = {
@@ -613,32 +582,16 @@ class CroissantIndex:
             checksums=checksums,
             filled=[name for name, file in files.items() if file.count],
             splits=self._split_names() if "runs" in files else None,  # [MAN-027]
-            config=self.config if self._objects else None,
+            config=self.config if self._pending.objects else None,
             columns={name: file.header for name, file in files.items()},
         )
         raw = _manifest.dump(document)
         manifest = Manifest(raw, self.url)
         _commit.publish(self._fs, self._path, contents, raw)
         snapshot.take(raw, manifest)
-        self._objects, self._going, self._wrote = {}, [], {}
         for name, file in files.items():
             signature = _storage.signature(self._fs, snapshot.file_path(TABLES[name]))
             snapshot.states[name].committed(file, checksums[name], signature)
-
-    def _settle(self) -> None:
-        """Have rows fit the data that a batch wrote: others may have written it since, or deleted it with its row."""
-        for written in self._wrote.values():
-            key, state = written.row.key, self._snapshot.state(written.row.table)
-            row = state.group(written.row.group).get(key)
-            if row is None:
-                # Others removed it; it was put by no change, where it was already as it should be.
-                if key not in state.changes.get(written.row.group, {}) and written.exists():
-                    state.change(written.row.group, key, written.row)  # [BAT-022]
-            elif not written.is_untouched() and not written.exists():
-                if key not in state.original.group(row.group):
-                    state.change(row.group, key, None)  # [BAT-021]
-            elif isinstance(row, (PicksRow, MeshRow)) and row.sha256 != (checksum := written.checksum()):
-                state.change(row.group, key, replace(row, sha256=checksum))  # [BAT-020]
 
     def _split_names(self) -> list[str]:
         return [row.split for row in self.rows_of(RunRow) if row.split]
@@ -646,4 +599,4 @@ class CroissantIndex:
     def _discard(self) -> None:
         for state in self._snapshot.states.values():
             state.discard()
-        self._objects, self._going, self.deferred, self._wrote = {}, [], [], {}
+        self._pending = Pending()

@@ -227,6 +227,22 @@ def test_opening_to_write_puts_a_project_in_order_and_opening_to_read_does_not(m
     assert sums["picks-csv"] == hashlib.sha256((manifest.parent / "picks.csv").read_bytes()).hexdigest()
 
 
+def test_a_project_that_cannot_be_put_in_order_opens_all_the_same(
+    manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unfinished(manifest)
+    before = tree(manifest.parent)
+    with monkeypatch.context() as patch:
+        failing_replace(patch, lambda name: True)
+        root = from_croissant(manifest)
+        assert root.get_run("new") is not None
+        with pytest.raises(StorageError):
+            root.new_run("newer")
+    assert tree(manifest.parent) == before
+    root.new_run("newer")
+    assert {"new", "newer"} <= {run.name for run in from_croissant(manifest).runs}
+
+
 def test_what_is_open_takes_over_a_pending_commit(root: CopickRootMLC, manifest: Path) -> None:
     assert root.get_run("new") is None
     unfinished(manifest)

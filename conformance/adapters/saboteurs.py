@@ -472,8 +472,10 @@ class StagedIgnored(Saboteur):
     caught_by: ClassVar = ["com-pending-in-an-overlay"]
 
     def break_something(self) -> None:
-        nothing = {"read_staged": lambda fs, path, sha256: None}
-        _snapshot._commit = types.SimpleNamespace(**{**vars(_commit), **nothing})  # type: ignore[assignment,attr-defined]
+        in_place = {
+            "read_table": lambda fs, path, sha256, what: (_storage.read(fs, path, "table-missing", what), False)
+        }
+        _snapshot._commit = types.SimpleNamespace(**{**vars(_commit), **in_place})  # type: ignore[assignment,attr-defined]
 
 
 class IncompleteTrusted(Saboteur):
