@@ -51,7 +51,11 @@ class NewDirectory:
                 # Other systems have no such step. Who is killed between these leaves the old directory at `former`.
                 former = f"{self.path}.former"
                 os.rename(self._target, former)
-                os.rename(self.path, self._target)
+                try:
+                    os.rename(self.path, self._target)
+                except OSError:
+                    os.rename(former, self._target)
+                    raise
                 os.rename(former, self.path)
 
 

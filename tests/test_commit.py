@@ -20,7 +20,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from copick_mlc import CopickRootMLC, CroissantIndex, _commit, _lock, from_croissant
+from copick_mlc import CopickRootMLC, CroissantIndex, _commit, _directory, _lock, from_croissant
 from copick_mlc._lock import locked
 from copick_mlc.errors import CroissantWarning, LockedError, StorageError
 from copick_mlc.index import PicksRow, RunRow
@@ -289,6 +289,31 @@ def test_picks_are_as_before_where_their_row_cannot_be_committed(
         with pytest.raises(StorageError):
             run.new_picks("ribosome", "9", "new")
     assert tree(manifest.parent.parent) == before
+
+
+def test_a_volume_is_replaced_where_two_names_cannot_be_exchanged(
+    root: CopickRootMLC, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_directory, "_exchange", lambda one, other: False)
+    run = root.get_run("TS_001")
+    assert run is not None
+    segmentation = run.get_segmentations(name="membrane")[0]
+    before = tree(manifest.parent.parent)
+    rename = os.rename
+
+    def failing(source: Any, target: Any) -> None:
+        if str(source).endswith(".tmp"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", failing)
+        with pytest.raises(StorageError):
+            segmentation.from_numpy(np.ones((2, 2, 2), np.uint8))
+    assert tree(manifest.parent.parent) == before
+    segmentation.from_numpy(np.ones((2, 2, 2), np.uint8))
+    assert segmentation.numpy().shape == (2, 2, 2)
+    assert not list(manifest.parent.parent.rglob("*.tmp*"))
 
 
 def test_a_volume_stays_where_a_new_one_is_refused(root: CopickRootMLC, manifest: Path) -> None:
