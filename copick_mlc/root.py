@@ -100,7 +100,7 @@ class CopickRootMLC(CopickRoot):
             value = self.index.config.get(name)
             if value is None or (name in given.model_fields_set and getattr(given, name) is not None):
                 continue
-            if not isinstance(value, str):
+            if not isinstance(value, str):  # [MAN-013]
                 raise DataError(
                     "manifest-invalid",
                     f"copick:config.{name} is a {type(value).__name__}; expected a string",

@@ -102,13 +102,18 @@ function entriesById(manifest, member) {
 function readBaseUrl({ 'copick:baseUrl': value }) {
   const found = [value, value?.['@id'], value?.['@value']].find((each) => typeof each === 'string'); // [MAN-010]
   if (value !== undefined && found === undefined) fail('manifest-invalid', 'copick:baseUrl is no string'); // [MAN-011]
+  if (/[\0\p{Cs}]/u.test(found ?? '')) fail('manifest-invalid', 'copick:baseUrl is no place'); // [MAN-011]
   return found;
 }
+
+const TEXTS = ['name', 'description', 'version', 'user_id', 'session_id'];
 
 function readConfig({ 'copick:config': value = {} }) { // [MAN-014]
   const bare = isObject(value) && '@value' in value ? value['@value'] : value; // [MAN-012]
   const config = typeof bare === 'string' ? tryJson(bare) : bare; // [MAN-012]
   if (!isObject(config)) fail('manifest-invalid', 'copick:config is no object'); // [MAN-013]
+  const isText = TEXTS.every((member) => typeof (config[member] ?? '') === 'string');
+  if (!isText) fail('manifest-invalid', `one of ${TEXTS} of copick:config is no text`); // [MAN-013]
   return { ...config, pickable_objects: readObjects(config, 'manifest-invalid') };
 }
 
@@ -119,8 +124,7 @@ function readObjects({ pickable_objects: objects = [] }, code) {
 
 /** The configuration in effect: that of the user over that of the manifest. */
 function mergeConfigs(ours, theirs) {
-  const members = ['name', 'description', 'version', 'user_id', 'session_id'];
-  const values = members.map((member) => [member, ours[member] ?? theirs[member] ?? null]); // [MAN-016]
+  const values = TEXTS.map((member) => [member, ours[member] ?? theirs[member] ?? null]); // [MAN-016]
   const objects = readObjects(ours, 'config-invalid');
   const others = theirs.pickable_objects.filter(({ name }) => !objects.some((each) => each.name === name));
   return { ...Object.fromEntries(values), pickable_objects: [...objects, ...others] }; // [MAN-017]
