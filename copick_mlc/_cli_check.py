@@ -1,0 +1,104 @@
+"""Commands that look at a project: inspect, verify, repair."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from typing import Any
+
+from copick_mlc._cli import add_command, print_warnings, printable
+from copick_mlc._repair import repair
+from copick_mlc._report import inspect, render
+from copick_mlc._verify import explanation, verify
+from copick_mlc._verify import render as render_findings
+from copick_mlc.errors import CroissantWarning
+from copick_mlc.index import CroissantIndex
+
+
+def add_commands(commands: Any) -> None:
+    _add_inspect(commands)
+    _add_verify(commands)
+    _add_repair(commands)
+
+
+# --- inspect ---------------------------------------------------------------------------------------------
+
+
+def _add_inspect(commands: Any) -> None:
+    parser = add_command(commands, "inspect", _inspect, "Print what a project holds; copick is not needed.")
+    parser.add_argument("manifest", metavar="MANIFEST", help="path or fsspec URL of a metadata.json")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    report = inspect(CroissantIndex.from_url(options.manifest))
+    text = json.dumps(report, indent=2, ensure_ascii=False) if options.json else render(report)
+    print(printable(text))
+
+
+# --- verify and repair -----------------------------------------------------------------------------------
+
+_VERIFY_EXAMPLES = """Exit codes: 0 nothing found, 1 something found, be it an error or a warning, 2 wrong usage.
+
+kinds of findings, besides the error codes of SPEC.md:
+{kinds}
+
+examples:
+  python -m copick_mlc verify project/Croissant/metadata.json
+  python -m copick_mlc verify --json https://example.org/project/Croissant/metadata.json
+"""
+
+_REPAIR_EXAMPLES = """Everything is one commit: who kills a repair leaves the old state or the new one.
+
+examples:
+  python -m copick_mlc repair --dry-run project/Croissant/metadata.json
+  python -m copick_mlc repair --add-missing --drop-dangling project/Croissant/metadata.json
+"""
+
+
+def _add_verify(commands: Any) -> None:
+    text = "Look for what is wrong with a project, its tables and its data; nothing is written."
+    parser = add_command(commands, "verify", _verify, text, _VERIFY_EXAMPLES.format(kinds=explanation()))
+    parser.add_argument("manifest", metavar="MANIFEST", help="path or fsspec URL of a metadata.json")
+    parser.add_argument("--json", action="store_true", help="as JSON, with every finding")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    report = verify(options.manifest)
+    text = json.dumps(report.as_json(), indent=2, ensure_ascii=False) if options.json else render_findings(report)
+    print(printable(text))
+    return 1 if report.findings else 0
+
+
+def _add_repair(commands: Any) -> None:
+    text = (
+        "Finish or take back what a killed writer left, declare the checksums that the tables have, and rewrite\n"
+        "copick/splits from runs.csv. Rows are changed only when asked for; data never is."
+    )
+    parser = add_command(commands, "repair", _repair, text, _REPAIR_EXAMPLES)
+    parser.add_argument("manifest", metavar="MANIFEST", help="path or fsspec URL of a metadata.json")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("--add-missing", action="store_true", help="add rows for data that no row names")
+    parser.add_argument("--drop-dangling", action="store_true", help="remove rows whose data does not exist")
+    parser.add_argument(
+        "--accept-data",
+        action="store_true",
+        help="take picks and mesh files that do not have the sha256 in their row for right, and change the row",
+    )
+
+
+def _repair(options: argparse.Namespace) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CroissantWarning)
+        steps = repair(
+            options.manifest,
+            add_missing=options.add_missing,
+            drop_dangling=options.drop_dangling,
+            accept_data=options.accept_data,
+            dry_run=options.dry_run,
+        )
+    print_warnings(caught)
+    for step in steps:
+        print(printable(step))
+    print(f"{len(steps)} {'to do, nothing is changed' if options.dry_run else 'done'}" if steps else "nothing to do")
