@@ -30,9 +30,21 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys((*_CHANGES, "refresh"), ("write", "overlay")),
     **dict.fromkeys(("begin", "end"), ("batch",)),
     "export": ("export",),
+    "append": ("append",),
 }
-# And so do some arguments of `open`.
-_ARGUMENT_NEEDS = {"overlay": "overlay", "config": "config", "base_url": "config", "lock_seconds": "locks"}
+# And so do some arguments.
+_ARGUMENT_NEEDS: Mapping[str, Mapping[str, str]] = {
+    "open": {"overlay": "overlay", "config": "config", "base_url": "config", "lock_seconds": "locks"},
+    "export": {"records": "portal_source"},
+    "append": {"records": "portal_source"},
+}
+
+#: Capabilities that matter to one profile alone; all others matter to any.
+ONLY_OF: Mapping[str, str] = {
+    "portal": "read",
+    **dict.fromkeys(("batch", "merge", "locks"), "write"),
+    **dict.fromkeys(("append", "portal_source"), "export"),
+}
 
 
 @dataclass(frozen=True)
@@ -84,7 +96,9 @@ class Case:
     def profiles(self) -> Set[str]:
         """The profiles that the case is of."""
         own = self.capabilities & {"write", "overlay", "export"}
-        return own | ({"write"} if self.capabilities & {"batch", "merge", "locks"} and not own else set()) or {"read"}
+        near = {ONLY_OF[name] for name in self.capabilities & ONLY_OF.keys()}
+        # Who appends with the lock is an exporter: of `export` and `write` the first says more.
+        return own or near & {"export"} or near & {"write"} or {"read"}
 
 
 def load(directory: Path, fixtures: Path, spec: Spec) -> list[Case]:
@@ -153,7 +167,7 @@ def _step(step: Any, place: str) -> Iterator[Step]:
 
 
 def _writes(document: Mapping[str, Any]) -> bool:
-    return any(step.get("op") in (*_CHANGES, "export") or "trial" in step for step in document["steps"])
+    return any(step.get("op") in (*_CHANGES, "export", "append") or "trial" in step for step in document["steps"])
 
 
 def _checks(checks: Any, place: str) -> Iterator[Step]:
@@ -234,6 +248,6 @@ def _check_needs(step: Step, capabilities: Set[str]) -> None:
     needs = _NEEDS.get(action.name)
     if needs and not capabilities & set(needs):
         raise SuiteError(f"{step.place}: {action.name} is only for cases that require {' or '.join(needs)}")
-    for argument, need in _ARGUMENT_NEEDS.items():
-        if action.name == "open" and argument in action.arguments and need not in capabilities:
+    for argument, need in _ARGUMENT_NEEDS.get(action.name, {}).items():
+        if argument in action.arguments and need not in capabilities:
             raise SuiteError(f"{step.place}: {argument} is only for cases that require {need}")

@@ -6,12 +6,14 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ from conformance import documents
 _SUITE = Path(__file__).resolve().parent.parent
 _LONGEST_LINE = 64 * 1024 * 1024
 _STDERR_TAIL = 4000
+
+# What would lead an S3 client elsewhere, or to somebody's own account.
+_UNWANTED = ("AWS_ENDPOINT_URL_S3", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_PROFILE", "AWS_SESSION_TOKEN")
 
 
 class AdapterError(Exception):
@@ -165,13 +170,39 @@ class Client:
 
 
 def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """The environment of adapters: they run elsewhere, and import what can be imported here."""
+    """The environment of adapters: they run elsewhere, import what can be imported here, and reach no other host."""
     paths = [
         os.getcwd(),
         str(_SUITE),
         *map(os.path.abspath, filter(None, inherited.get("PYTHONPATH", "").split(os.pathsep))),
     ]
-    return {**inherited, "PYTHONPATH": os.pathsep.join(paths)}
+    kept = {name: value for name, value in inherited.items() if name not in _UNWANTED}
+    return {**kept, **_offline(), "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _offline() -> dict[str, str]:
+    """What has S3 and http clients that heed the environment go to a port that refuses them, and give up at once."""
+    refusing = f"http://127.0.0.1:{_refusing_port()}"
+    proxies = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    return {
+        **{spelled: refusing for name in proxies for spelled in (name, name.lower())},
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),  # the suite's own server
+        "AWS_ENDPOINT_URL": refusing,
+        "AWS_MAX_ATTEMPTS": "1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+
+
+@cache
+def _refusing_port() -> int:
+    """A port on which nobody ever listens: it is taken, for as long as the suite runs."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        taken.detach()
+    return port
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

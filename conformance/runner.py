@@ -17,16 +17,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from conformance.cases import CAPABILITIES, PROFILES, Case
+from conformance.cases import CAPABILITIES, ONLY_OF, PROFILES, Case
 from conformance.expected import Expectation
 from conformance.play import Hello, Result, play
 from conformance.spec import Spec
 from conformance.workspace import CAN_LOCK
 
 OUTCOMES = ("pass", "fail", "error", "expected", "warn", "skip")
-
-# Capabilities that matter to one profile alone; all others matter to any.
-_ONLY_OF = {"portal": "read", "batch": "write", "merge": "write", "locks": "write"}
 
 
 @dataclass(frozen=True)
@@ -109,6 +106,6 @@ def _verdict(run: Run, profile: str) -> Verdict:
         return Verdict("not claimed", 0, 0, ())
     ran = [r.outcome for r in run.results if r.outcome != "skip" and r.case.profiles & {profile, "read"}]
     broken = sum(outcome in ("fail", "error", "expected") for outcome in ran)
-    relevant = [name for name in CAPABILITIES if name not in PROFILES and _ONLY_OF.get(name, profile) == profile]
+    relevant = [name for name in CAPABILITIES if name not in PROFILES and ONLY_OF.get(name, profile) == profile]
     missing = tuple(name for name in relevant if name not in claimed)
     return Verdict("does not conform" if broken else "conforms", broken, len(ran), missing)

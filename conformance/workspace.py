@@ -26,6 +26,9 @@ _LOCK_SECONDS = 60.0
 #: Whether the suite can hold the lock of a project here.
 CAN_LOCK = _fcntl is not None
 
+# What an adapter puts down for itself is in this directory, which nobody looks at.
+_SCRATCH = "scratch"
+
 #: The manifest of the project, where a check or edit names no other.
 MANIFEST = "project/Croissant/metadata.json"
 
@@ -45,7 +48,7 @@ class Workspace:
         # Where the temporary directory is a link, an implementation may well answer with the path behind it.
         self.work = os.path.realpath(place or tempfile.mkdtemp(prefix="conformance-"))
         shutil.copytree(fixture, self.work, symlinks=True, dirs_exist_ok=True)
-        self.last = self.given = snapshot.take(self.work)
+        self.last = self.given = self.take()
         self._locks: dict[str, int] = {}
 
     def path(self, relative: str) -> str:
@@ -60,8 +63,9 @@ class Workspace:
         return path
 
     def take(self) -> Snapshot:
-        """Everything as it is now."""
-        return snapshot.take(self.work)
+        """Everything as it is now, but for what is the adapter's."""
+        found = snapshot.take(self.work)
+        return {path: entry for path, entry in found.items() if path.partition("/")[0] != _SCRATCH}
 
     def edited(self, before: Snapshot) -> None:
         """Note what an edit has changed since `before`."""

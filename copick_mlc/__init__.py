@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from copick_mlc.config import CopickConfigMLCroissant as CopickConfigMLCroissant
     from copick_mlc.errors import CroissantError as CroissantError
+    from copick_mlc.exporter import append_croissant as append_croissant
     from copick_mlc.exporter import export_croissant as export_croissant
+    from copick_mlc.exporter import set_splits as set_splits
     from copick_mlc.features import CopickFeaturesMLC as CopickFeaturesMLC
     from copick_mlc.index import CroissantIndex as CroissantIndex
     from copick_mlc.mesh import CopickMeshMLC as CopickMeshMLC
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from copick_mlc.opening import from_croissant as from_croissant
     from copick_mlc.opening import from_file as from_file
     from copick_mlc.picks import CopickPicksMLC as CopickPicksMLC
+    from copick_mlc.publisher import publish as publish
     from copick_mlc.root import CopickRootMLC as CopickRootMLC
     from copick_mlc.run import CopickRunMLC as CopickRunMLC
     from copick_mlc.segmentation import CopickSegmentationMLC as CopickSegmentationMLC
@@ -39,9 +42,12 @@ _MODULES = {
     "CopickVoxelSpacingMLC": "voxel_spacing",
     "CroissantError": "errors",
     "CroissantIndex": "index",
+    "append_croissant": "exporter",
     "export_croissant": "exporter",
     "from_croissant": "opening",
     "from_file": "opening",
+    "publish": "publisher",
+    "set_splits": "exporter",
 }
 
 __all__ = list(_MODULES)

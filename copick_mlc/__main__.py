@@ -1,6 +1,6 @@
-"""`python -m copick_mlc`: export, demo, inspect, verify, repair.
+"""`python -m copick_mlc`: export, append, set-splits, publish, demo, inspect, verify, validate, repair.
 
-Exit codes: 0 done, 1 the work failed or verify found something, 2 wrong usage.
+Exit codes: 0 done, 1 the work failed, or verify or validate found something, 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from copick_mlc import _cli_check, _cli_export
+from copick_mlc import _cli_check, _cli_export, _cli_publish
 from copick_mlc._cli import add_command, third_parties_silenced
 from copick_mlc._report import inspect, render
 from copick_mlc.errors import CroissantError, CroissantWarning
@@ -40,10 +40,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m copick_mlc",
         description="Cryo-ET annotation projects of copick as Croissant datasets.",
-        epilog="Exit codes: 0 done, 1 the work failed, 2 wrong usage. verify exits with 1 where it finds something.",
+        epilog=(
+            "Exit codes: 0 done, 1 the work failed, 2 wrong usage. verify and validate exit with 1 where they find "
+            "something."
+        ),
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _cli_export.add_commands(commands)
+    _cli_publish.add_commands(commands)
     _add_demo(commands)
     _cli_check.add_commands(commands)
     return parser

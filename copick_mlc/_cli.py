@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from copick_mlc._tables import TABLES
 from copick_mlc.errors import CroissantWarning
+from copick_mlc.index import CroissantIndex
 
 
 def add_command(
@@ -43,3 +47,54 @@ def third_parties_silenced() -> Iterator[None]:
         yield
     finally:
         logging.disable(logging.NOTSET)
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Keep other packages quiet, and print our warnings when the work is done."""
+    with third_parties_silenced(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CroissantWarning)
+        try:
+            yield
+        finally:
+            print_warnings(caught)
+
+
+@contextmanager
+def executor(jobs: int) -> Iterator[Executor | None]:
+    """So many processes; None where this one is enough."""
+    if jobs == 1:
+        yield None
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield pool
+
+
+def progress_line(what: str) -> Callable[[int, int], None] | None:
+    """What shows on a terminal how much is done."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        end = "\n" if done == total else ""
+        print(f"\r{done} of {total} {what}", end=end, file=sys.stderr, flush=True)
+
+    return show
+
+
+def print_preview(dataset: Any) -> None:
+    """Say what of a dataset would be written."""
+    print(f"would write {dataset.url} ({len(dataset.manifest)} bytes)")
+    for name, table in TABLES.items():
+        print(f"  {table.file_name:<28}{dataset.counts[name]:>8} rows {len(dataset.tables[name]):>12} bytes")
+
+
+def summarise(url: str) -> None:
+    """Say what was written."""
+    index = CroissantIndex.from_url(url)
+    counts = {name: index.count(name) for name in TABLES}
+    rows = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
+    print(f"wrote {url}")
+    print(f"  {sum(counts.values())} rows in {sum(map(bool, counts.values()))} tables: {rows or 'none'}")
+    print(f"see what it holds:  python -m copick_mlc inspect {shlex.quote(url)}")
+    print(f"open it in Python:  copick_mlc.from_croissant({url!r})")

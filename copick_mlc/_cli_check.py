@@ -1,4 +1,4 @@
-"""Commands that look at a project: inspect, verify, repair."""
+"""Commands that look at a project: inspect, verify, validate, repair."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import json
 import warnings
 from typing import Any
 
+from copick_mlc import _hosts, _validation
 from copick_mlc._cli import add_command, print_warnings, printable
+from copick_mlc._findings import VALIDATION_KINDS
 from copick_mlc._repair import repair
 from copick_mlc._report import inspect, render
-from copick_mlc._verify import explanation, verify
+from copick_mlc._verify import Report, explanation, verify
 from copick_mlc._verify import render as render_findings
 from copick_mlc.errors import CroissantWarning
 from copick_mlc.index import CroissantIndex
@@ -19,6 +21,7 @@ from copick_mlc.index import CroissantIndex
 def add_commands(commands: Any) -> None:
     _add_inspect(commands)
     _add_verify(commands)
+    _add_validate(commands)
     _add_repair(commands)
 
 
@@ -37,7 +40,7 @@ def _inspect(options: argparse.Namespace) -> None:
     print(printable(text))
 
 
-# --- verify and repair -----------------------------------------------------------------------------------
+# --- verify, validate and repair --------------------------------------------------------------------------
 
 _VERIFY_EXAMPLES = """Exit codes: 0 nothing found, 1 something found, be it an error or a warning, 2 wrong usage.
 
@@ -47,6 +50,22 @@ kinds of findings, besides the error codes of SPEC.md:
 examples:
   python -m copick_mlc verify project/Croissant/metadata.json
   python -m copick_mlc verify --json https://example.org/project/Croissant/metadata.json
+"""
+
+_VALIDATE_EXAMPLES = """Exit codes: 0 nothing found, 1 something found, be it an error or a warning, 2 wrong usage.
+
+With --records mlcroissant keeps what it downloads in its cache: CROISSANT_CACHE, or ~/.cache/croissant.
+
+hosts:
+{hosts}
+
+kinds of findings, besides those of verify and the error codes of SPEC.md:
+{kinds}
+
+examples:
+  python -m copick_mlc validate project/Croissant/metadata.json
+  python -m copick_mlc validate --records --profile neurips --profile google project/Croissant/metadata.json
+  python -m copick_mlc validate --json --records https://example.org/project/Croissant/metadata.json
 """
 
 _REPAIR_EXAMPLES = """Everything is one commit: who kills a repair leaves the old state or the new one.
@@ -65,7 +84,36 @@ def _add_verify(commands: Any) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    report = verify(options.manifest)
+    return _print_findings(verify(options.manifest), options)
+
+
+def _add_validate(commands: Any) -> None:
+    text = (
+        "Look for what is wrong with a manifest and its tables, and have mlcroissant do so; no data is looked at, and\n"
+        "nothing is written."
+    )
+    hosts = "\n".join(f"  {name:<13}{host.title}" for name, host in _hosts.HOSTS.items())
+    epilog = _VALIDATE_EXAMPLES.format(hosts=hosts, kinds=explanation(VALIDATION_KINDS))
+    parser = add_command(commands, "validate", _validate, text, epilog)
+    parser.add_argument("manifest", metavar="MANIFEST", help="path or fsspec URL of a metadata.json")
+    parser.add_argument("--records", action="store_true", help="have mlcroissant read every record of every record set")
+    parser.add_argument(
+        "--profile",
+        action="append",
+        choices=_hosts.HOSTS,
+        default=[],
+        metavar="HOST",
+        help=f"tell what this host will miss in the manifest, too; one of {', '.join(_hosts.HOSTS)}; repeatable",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON, with every finding")
+
+
+def _validate(options: argparse.Namespace) -> int:
+    hosts = list(dict.fromkeys(options.profile))
+    return _print_findings(_validation.check(options.manifest, records=options.records, hosts=hosts), options)
+
+
+def _print_findings(report: Report, options: argparse.Namespace) -> int:
     text = json.dumps(report.as_json(), indent=2, ensure_ascii=False) if options.json else render_findings(report)
     print(printable(text))
     return 1 if report.findings else 0

@@ -1,156 +1,153 @@
-"""Commands that make a manifest: export."""
+"""Commands that make or change a manifest: export, append, set-splits."""
 
 from __future__ import annotations
 
 import argparse
-import csv
-import shlex
-import sys
-import warnings
-from collections.abc import Callable
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from copick_mlc import _urls
-from copick_mlc._cli import add_command, print_warnings, third_parties_silenced
+from copick_mlc import _cli_options as values
+from copick_mlc import _storage, _urls
+from copick_mlc._cli import add_command, executor, print_preview, progress_line, reported, summarise
 from copick_mlc._tables import TABLES
-from copick_mlc.errors import CroissantWarning, DataError, UsageError
+from copick_mlc.errors import UsageError
 from copick_mlc.index import CroissantIndex
+
+_EXPORT_EXAMPLES = """examples:
+  python -m copick_mlc export --config project/config.json --split train=TS_001 --split val=TS_002
+  python -m copick_mlc export --config project/config.json --dry-run
+  python -m copick_mlc export --source-dataset-ids 10301 --project-root curated \\
+      --picks 'ribosome:*/*' --picks-portal-meta ground_truth_status=true --emit-config curated/config.json
+"""
+
+_APPEND_EXAMPLES = """examples:
+  python -m copick_mlc append --croissant curated/Croissant/metadata.json --source-config project/config.json
+  python -m copick_mlc append --croissant whole/Croissant/metadata.json --source-config part-2/Croissant/metadata.json
+"""
+
+_SPLITS_EXAMPLES = """examples:
+  python -m copick_mlc set-splits --croissant project/Croissant/metadata.json --split train=TS_001,TS_002
+  python -m copick_mlc set-splits --croissant project/Croissant/metadata.json --clear-all --splits-file splits.csv
+"""
 
 
 def add_commands(commands: Any) -> None:
     _add_export(commands)
+    _add_append(commands)
+    _add_set_splits(commands)
 
 
 # --- export ----------------------------------------------------------------------------------------------
 
 
 def _add_export(commands: Any) -> None:
-    parser = add_command(commands, "export", _export, "Write <project root>/Croissant for a copick project.")
-    parser.add_argument("--config", required=True, metavar="FILE", help="copick configuration of the project")
+    parser = add_command(
+        commands, "export", _export, "Write <project root>/Croissant for a copick project.", _EXPORT_EXAMPLES
+    )
+    _add_source(parser, "--config")
     parser.add_argument(
         "--project-root", metavar="DIR", help="where Croissant/ goes; default: the project's own local root"
     )
+    values.add_target(parser, "replace an existing manifest; what others added to it stays")
+    values.add_work(parser)
     parser.add_argument(
-        "--base-url",
-        metavar="URL",
-        help="where the project root will be read from; without it the project can be moved",
+        "--shard",
+        type=values.shard,
+        metavar="K/N",
+        help="only the K-th of N parts of the runs; append puts them together",
     )
-    parser.add_argument(
-        "--force", action="store_true", help="replace an existing manifest; what others added to it stays"
-    )
-    parser.add_argument("--no-validate", action="store_true", help="do not check the manifest with mlcroissant")
-    parser.add_argument("--no-file-sha256", action="store_true", help="do not compute the sha256 of picks and meshes")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
-    dataset = parser.add_argument_group("dataset")
-    dataset.add_argument("--dataset-name", metavar="TEXT", help="default: the project's name")
-    dataset.add_argument("--description", metavar="TEXT", help="default: the project's description")
-    dataset.add_argument("--license", metavar="TEXT", help="SPDX id or URL")
-    dataset.add_argument("--cite-as", metavar="TEXT", help="citation")
-    dataset.add_argument("--date-published", metavar="DATE", help="ISO date; default: today")
-    selection = parser.add_argument_group("selection (default: everything)")
-    selection.add_argument("--runs", type=_names, metavar="NAME,…", help="names of runs")
-    for option, example in {
-        "tomograms": "wbp@10.0",
-        "features": "wbp@10.0:sobel",
-        "picks": "ribosome:*/*",
-        "meshes": "ribosome:*/*",
-        "segmentations": "membrane:*/*@10.0",
+    values.add_dataset(parser)
+    values.add_choices(parser)
+    values.add_splits(parser)
+    config = parser.add_argument_group("a copick configuration that opens what is exported")
+    config.add_argument("--emit-config", metavar="FILE", help="write it there")
+    config.add_argument("--config-overlay", metavar="URL", help="its overlay: a path or fsspec URL; without it, Mode A")
+    for option, what in {
+        "overlay": "the overlay",
+        "static": "the data at the base URL; default: those of the source's overlay, for the portal anonymous access",
+        "croissant": "metadata.json and the CSVs",
     }.items():
-        selection.add_argument(
-            f"--{option}", action="append", metavar="URI", help=f"copick URI, as {example}; repeatable"
+        config.add_argument(
+            f"--config-{option}-fs-args", type=values.json_object, metavar="JSON", help=f"fsspec options for {what}"
         )
-    selection.add_argument("--objects", type=_names, metavar="NAME,…", help="objects whose density maps are exported")
-    names = parser.add_argument_group("names")
-    names.add_argument("--tomo-type-map", type=_mapping, metavar="OLD:NEW,…", help="rename tomogram types")
-    names.add_argument("--object-name-map", type=_mapping, metavar="OLD:NEW,…", help="rename pickable objects")
-    splits = parser.add_argument_group("splits")
-    splits.add_argument(
-        "--split", type=_split, action="append", metavar="NAME=RUN,…", help="assign runs to a split; repeatable"
-    )
-    splits.add_argument("--splits-file", metavar="FILE", help="CSV with the columns split and run; --split wins")
-
-
-def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if not all(names):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list NAME,NAME,…")
-    return names
-
-
-def _mapping(text: str) -> dict[str, str]:
-    pairs = [pair.split(":") for pair in _names(text)]
-    if not all(len(pair) == 2 and all(pair) for pair in pairs):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list OLD:NEW,OLD:NEW,…")
-    return {old.strip(): new.strip() for old, new in pairs}
-
-
-def _split(text: str) -> tuple[str, list[str]]:
-    name, separator, runs = text.partition("=")
-    if not (name and separator and runs):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=RUN,RUN,…")
-    return name, _names(runs)
-
-
-def _splits(options: argparse.Namespace) -> dict[str, list[str]]:
-    splits = _read_splits(options.splits_file) if options.splits_file else {}
-    given: dict[str, list[str]] = {}
-    for name, runs in options.split or []:
-        given.setdefault(name, []).extend(runs)
-    return {**splits, **given}
-
-
-def _read_splits(path: str) -> dict[str, list[str]]:
-    """The runs of each split in a CSV with the columns `split` and `run`."""
-    splits: dict[str, list[str]] = {}
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            if not {"split", "run"} <= set(reader.fieldnames or []):
-                raise DataError("option-invalid", "expected a CSV with the columns split and run", path=path)
-            for row in reader:
-                if not row["split"] or not row["run"]:
-                    raise DataError("option-invalid", "a row needs a split and a run", path=path, line=reader.line_num)
-                splits.setdefault(row["split"], []).append(row["run"])
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
-        raise DataError("option-invalid", f"cannot read the splits: {error}", path=path) from error
-    return splits
+    parser.set_defaults(refuse=parser.error)
 
 
 def _export(options: argparse.Namespace) -> None:
-    splits = _splits(options)
-    with third_parties_silenced(), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", CroissantWarning)
-        from copick_mlc.exporter import export_croissant
-        from copick_mlc.opening import open_project
+    wants_config = any(value is not None for name, value in vars(options).items() if name.startswith("config_"))
+    if wants_config and options.emit_config is None:
+        options.refuse("--config-overlay and --config-…-fs-args need --emit-config")
+    if options.source_dataset_ids and options.project_root is None:
+        options.refuse("--source-dataset-ids needs --project-root")
+    splits = values.splits_of(options)
+    with reported(), ExitStack() as stack:
+        from copick_mlc.exporter import Export, ExportOptions
 
-        root = open_project(options.config)
-        url = export_croissant(
-            root,
-            options.project_root or _local_root(root),
-            base_url=options.base_url,
-            dataset_name=options.dataset_name,
-            description=options.description,
-            license=options.license,
-            cite_as=options.cite_as,
-            date_published=options.date_published,
-            validate=not options.no_validate,
-            compute_file_sha256=not options.no_file_sha256,
-            force=options.force,
-            runs=options.runs,
-            tomograms=options.tomograms,
-            features=options.features,
-            picks=options.picks,
-            meshes=options.meshes,
-            segmentations=options.segmentations,
-            objects=options.objects,
-            tomo_type_map=options.tomo_type_map,
-            object_name_map=options.object_name_map,
-            splits=splits,
-            progress=None if options.quiet else _progress_line(),
-        )
-    print_warnings(caught)
+        root = stack.enter_context(_source(options, options.config))
+        given = values.chosen(options, ExportOptions.__dataclass_fields__) | {"splits": splits}
+        if options.shard:
+            given |= _sharded(root, options.shard, given)
+        workers = stack.enter_context(executor(options.jobs))
+        progress = None if options.quiet else progress_line("runs")
+        target = options.project_root or _local_root(root)
+        export = Export(root, target, ExportOptions(**given), progress, workers)
+        config = _config(options, root.config, export.url) if options.emit_config else None
+        if options.dry_run:
+            dataset = export.preview()
+            print_preview(dataset)
+            print("nothing is written")
+            return
+        export.write()
+        if config is not None:
+            _write_config(options.emit_config, config)
     if not options.quiet:
-        _summarise(url)
+        summarise(export.url)
+
+
+def _sharded(root: Any, shard: tuple[int, int], given: dict[str, Any]) -> dict[str, Any]:
+    """The options for one part of the runs: every so many, so that parts are of one size wherever the work is."""
+    from copick_mlc._portal import PortalOptions
+    from copick_mlc._sources import open_source
+
+    names = open_source(root, PortalOptions()).run_names
+    wanted = names if given["runs"] is None else [name for name in names if name in given["runs"]]
+    part, count = shard
+    runs = wanted[part - 1 :: count]
+    others = set(wanted) - set(runs)
+    splits = {split: [run for run in found if run not in others] for split, found in given["splits"].items()}
+    return {"runs": runs, "splits": splits}
+
+
+def _config(options: argparse.Namespace, source: Any, url: str) -> dict[str, Any]:
+    """A copick configuration of the project that is exported to `url`."""
+    from copick_mlc.config import CopickConfigMLCroissant
+
+    static = options.config_static_fs_args
+    if static is None:
+        is_portal = getattr(source, "config_type", None) == "cryoet_data_portal"
+        static = {"anon": True} if is_portal else getattr(source, "overlay_fs_args", None) or {}
+    overlay, overlay_args = options.config_overlay, options.config_overlay_fs_args or {}
+    if overlay is not None:
+        overlay = _urls.normalise(overlay)
+        overlay_args = {"auto_mkdir": True, **overlay_args} if _urls.is_local(overlay) else overlay_args
+    config = CopickConfigMLCroissant(
+        pickable_objects=[],
+        croissant_url=url,
+        overlay_root=overlay,
+        overlay_fs_args=overlay_args,
+        static_fs_args=static,
+        croissant_fs_args=options.config_croissant_fs_args or {},
+    )
+    dumped: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True)
+    return {"config_type": "mlcroissant", **dumped}
+
+
+def _write_config(path: str, config: dict[str, Any]) -> None:
+    fs, place = _storage.open_location(_urls.normalise(path))
+    _storage.write(fs, place, (json.dumps(config, indent=4) + "\n").encode())
 
 
 def _local_root(root: Any) -> str:
@@ -168,22 +165,100 @@ def _local_root(root: Any) -> str:
     )
 
 
-def _progress_line() -> Callable[[int, int], None] | None:
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done: int, total: int) -> None:
-        end = "\n" if done == total else ""
-        print(f"\r{done} of {total} runs", end=end, file=sys.stderr, flush=True)
-
-    return show
+# --- append ----------------------------------------------------------------------------------------------
 
 
-def _summarise(url: str) -> None:
-    index = CroissantIndex.from_url(url)
-    counts = {name: index.count(name) for name in TABLES}
-    rows = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
+def _add_append(commands: Any) -> None:
+    text = "Add the rows of a copick project to an existing manifest, in one commit; a row of the same key is replaced."
+    parser = add_command(commands, "append", _append, text, _APPEND_EXAMPLES)
+    parser.add_argument("--croissant", required=True, metavar="MANIFEST", help="path or fsspec URL of a metadata.json")
+    _add_source(parser, "--source-config")
+    parser.add_argument(
+        "--no-validate", dest="validate", action="store_false", help="do not check the manifest with mlcroissant"
+    )
+    values.add_work(parser)
+    values.add_choices(parser)
+    values.add_splits(parser)
+
+
+def _append(options: argparse.Namespace) -> None:
+    splits = values.splits_of(options)
+    with reported(), ExitStack() as stack:
+        from copick_mlc._collection import Choices
+        from copick_mlc.exporter import append_croissant
+
+        before = CroissantIndex.from_url(options.croissant)
+        counts = {name: before.count(name) for name in TABLES}
+        root = stack.enter_context(_source(options, options.source_config))
+        url = append_croissant(
+            options.croissant,
+            root,
+            **values.chosen(options, Choices.__dataclass_fields__),
+            validate=options.validate,
+            splits=splits,
+            progress=None if options.quiet else progress_line("runs"),
+            executor=stack.enter_context(executor(options.jobs)),
+        )
+    if not options.quiet:
+        after = CroissantIndex.from_url(url)
+        new = [
+            f"{after.count(name) - counts[name]} {name.replace('_', ' ')}"
+            for name in TABLES
+            if after.count(name) > counts[name]
+        ]
+        print(f"appended to {url}")
+        print(f"  rows that are new: {', '.join(new) or 'none'}")
+
+
+# --- splits ----------------------------------------------------------------------------------------------
+
+
+def _add_set_splits(commands: Any) -> None:
+    text = "Assign the runs of a project to machine-learning splits, in one commit."
+    parser = add_command(commands, "set-splits", _set_splits, text, _SPLITS_EXAMPLES)
+    parser.add_argument("--croissant", required=True, metavar="MANIFEST", help="path or fsspec URL of a metadata.json")
+    values.add_splits(parser)
+    parser.add_argument("--clear-all", action="store_true", help="take all other runs out of their splits")
+    parser.add_argument(
+        "--unassign", type=values.names, metavar="RUN,…", help="take these runs out of their splits, after all else"
+    )
+    parser.set_defaults(refuse=parser.error)
+
+
+def _set_splits(options: argparse.Namespace) -> None:
+    if not (options.split or options.splits_file or options.clear_all or options.unassign):
+        options.refuse("nothing to do: give --split, --splits-file, --clear-all or --unassign")
+    mapping = values.splits_of(options)
+    with reported():
+        from copick_mlc.exporter import set_splits
+
+        url = set_splits(options.croissant, mapping, clear_existing=options.clear_all, unassign=options.unassign)
+    splits = CroissantIndex.from_url(url).splits()
     print(f"wrote {url}")
-    print(f"  {sum(counts.values())} rows in {sum(map(bool, counts.values()))} tables: {rows or 'none'}")
-    print(f"see what it holds:  python -m copick_mlc inspect {shlex.quote(url)}")
-    print(f"open it in Python:  copick_mlc.from_croissant({url!r})")
+    print(f"  splits: {', '.join(f'{name} ({len(runs)})' for name, runs in splits.items()) or 'none'}")
+
+
+# --- what they share -------------------------------------------------------------------------------------
+
+
+def _add_source(parser: argparse.ArgumentParser, option: str) -> None:
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument(option, metavar="FILE", help="copick configuration of the project, or its metadata.json")
+    group.add_argument(
+        "--source-dataset-ids",
+        type=values.numbers,
+        metavar="ID,…",
+        help="datasets of the CryoET Data Portal, with all their objects",
+    )
+
+
+@contextmanager
+def _source(options: argparse.Namespace, config: str | None) -> Iterator[Any]:
+    """The project that a command is given."""
+    from copick_mlc.opening import open_portal, open_project
+
+    if config is not None:
+        yield open_project(config)
+        return
+    with tempfile.TemporaryDirectory() as overlay:
+        yield open_portal(options.source_dataset_ids, overlay)

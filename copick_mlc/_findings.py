@@ -1,15 +1,16 @@
-"""What `verify` finds: kinds, how bad each is, and what mends it."""
+"""What `verify` and `validate` find: kinds, how bad each is, and what mends it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from copick_mlc._tables import Key, Row
 from copick_mlc.errors import CODES, CroissantError
 
 ERROR, WARNING = "error", "warning"
 
-#: Kinds of findings that are no error codes, and what each means.
+#: Kinds of findings of `verify` that are no error codes, and what each means.
 KINDS = {
     "data-checksum": "A picks or mesh file does not have the sha256 that its row says.",
     "data-unnamed": "There is data in copick's layout that no row names.",
@@ -22,7 +23,21 @@ KINDS = {
     "leftover": "There is a file that a killed writer left.",
 }
 
-_WARNINGS = frozenset({"data-unnamed", "name-misread", "object-unknown", "table-undeclared", "leftover"})
+#: Kinds that `validate` alone finds.
+VALIDATION_KINDS = {
+    "mlcroissant-warning": "mlcroissant warns of something in the manifest.",
+    "records-unreadable": "mlcroissant cannot read the records of a record set.",
+    "records-count": "mlcroissant reads more or fewer records of a record set than it has rows.",
+    "host-required": "A dataset host requires a property that the manifest lacks, or wants it otherwise.",
+    "host-recommended": "A dataset host recommends a property that the manifest lacks, or wants it otherwise.",
+}
+
+_WARNINGS = frozenset(
+    {
+        *("data-unnamed", "name-misread", "object-unknown", "table-undeclared", "leftover"),
+        *("mlcroissant-warning", "host-recommended"),
+    }
+)
 
 
 def severity(kind: str) -> str:
@@ -35,13 +50,16 @@ class Finding:
     """Something that is not as it should be.
 
     Attributes:
-        kind: A code of `CODES` or one of `KINDS`.
+        kind: A code of `CODES`, or one of `KINDS` or `VALIDATION_KINDS`.
         message: What was found, what was expected, and what to do.
         table: Name of the table it is in.
         key: Key of the row it is about.
         path: File, store or URL it is about.
         line: 1-based line in that file.
         column: Name of the CSV column.
+        record_set: `@id` of the record set it is about.
+        host: The dataset host that misses something.
+        host_property: The property of the manifest that it misses.
     """
 
     kind: str
@@ -51,10 +69,28 @@ class Finding:
     path: str | None = None
     line: int | None = None
     column: str | None = None
+    record_set: str | None = None
+    host: str | None = None
+    host_property: str | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in CODES and self.kind not in KINDS:
+        if not any(self.kind in kinds for kinds in (CODES, KINDS, VALIDATION_KINDS)):
             raise AssertionError(f"undeclared kind {self.kind!r}")
+
+    def as_json(self) -> dict[str, Any]:
+        """The finding as a JSON object; what only some kinds have is there for those alone."""
+        others = {"record_set": self.record_set, "host": self.host, "property": self.host_property}
+        return {
+            "kind": self.kind,
+            "severity": severity(self.kind),
+            "table": self.table,
+            "key": list(self.key) if self.key is not None else None,
+            "path": self.path,
+            "line": self.line,
+            "column": self.column,
+            **{name: value for name, value in others.items() if value is not None},
+            "message": self.message,
+        }
 
     @property
     def severity(self) -> str:

@@ -1,21 +1,24 @@
 """metadata.json: read, build, patch.
 
 A manifest is a JSON-LD document of which this format owns a part: the context terms, `copick:baseUrl`,
-`copick:config`, one file object and one record set a table, and the record set of splits. Everything else
-in it is somebody's [MAN-015] and stays [MAN-020]. Patching makes a new document; a `Manifest` never changes.
+`copick:config`, `dateModified`, one file object and one record set a table, and the record sets of splits and of
+pickable objects. Everything else in it is somebody's [MAN-015] and stays [MAN-020]. Patching makes a new document; a
+`Manifest` never changes.
 Rules: SPEC.md, Manifest [MAN].
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import re
 import reprlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from copick_mlc import _splits
+from copick_mlc import _objects, _splits
+from copick_mlc._objects import OBJECTS_ID
 from copick_mlc._splits import SPLITS_ID
 from copick_mlc._tables import TABLES, Column, Table
 from copick_mlc.errors import DataError
@@ -29,7 +32,16 @@ _DEEPEST = 100
 _NO_PLACE = re.compile("[\0\ud800-\udfff]")
 
 #: The properties of the dataset that the format owns.
-OWN_PROPERTIES = ("@context", "@type", "conformsTo", "copick:baseUrl", "copick:config", "distribution", "recordSet")
+OWN_PROPERTIES = (
+    "@context",
+    "@type",
+    "conformsTo",
+    "copick:baseUrl",
+    "copick:config",
+    "dateModified",
+    "distribution",
+    "recordSet",
+)
 
 _CROISSANT_TERMS = (
     "annotation arrayShape citeAs column containedIn equivalentProperty excludes extract field fileProperty "
@@ -38,7 +50,7 @@ _CROISSANT_TERMS = (
     "unArchive value"
 ).split()
 
-#: The Croissant 1.1 context and the two properties of copick.
+#: The Croissant 1.1 context, as mlcroissant and the specification have it [EXP-040], PROV, and copick's two properties.
 CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",  # [EXP-027]
@@ -50,7 +62,10 @@ CONTEXT: dict[str, Any] = {
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "description": {"@container": "@language"},
     "examples": {"@id": "cr:examples", "@type": "@json"},
+    "name": {"@container": "@language"},
+    "prov": "http://www.w3.org/ns/prov#",
     "rai": "http://mlcommons.org/croissant/RAI/",
     "sc": "https://schema.org/",
     **{term: f"cr:{term}" for term in _CROISSANT_TERMS},
@@ -183,9 +198,10 @@ def dump(document: Mapping[str, Any]) -> bytes:
 def patch(
     document: Mapping[str, Any],
     *,
-    checksums: Mapping[str, str],
+    files: Mapping[str, bytes],
     filled: Iterable[str],
     splits: Iterable[str] | None,
+    modified: str | None,
     config: Mapping[str, Any] | None = None,
     columns: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, Any]:
@@ -193,9 +209,10 @@ def patch(
 
     Args:
         document: A JSON-LD document of a copick project, or the beginning of one.
-        checksums: sha256 of the CSVs that were written, by table name.
+        files: The CSVs that were written, by table name.
         filled: Those of these tables that have rows.
         splits: The split names that runs have, in the order of runs.csv; None leaves splits as they are.
+        modified: The ISO date of the change [MAN-034]; None leaves `dateModified` as it is.
         config: The new `copick:config`; None leaves it as it is.
         columns: The columns that these CSVs have, by table name; None says that they have all.
     """
@@ -206,16 +223,17 @@ def patch(
         result[key] = entries if isinstance(entries, list) else [entries]
     if config is not None:
         result["copick:config"] = dict(config)
+        _declare_objects(result["recordSet"], config)
     filled = set(filled)
     prefix = _siblings_prefix(result["distribution"])
-    for name, checksum in checksums.items():
+    for name, data in files.items():
         table = TABLES[name]
-        _declare_file(result["distribution"], table, checksum, prefix)
+        _declare_file(result["distribution"], table, data, prefix)
         present = table.column_names if columns is None else columns[name]
         _declare_record_set(result["recordSet"], record_set(table, present), name in filled or name == "runs")
     if splits is not None:
         _declare_splits(result["recordSet"], list(dict.fromkeys(splits)))
-    return result
+    return result if modified is None else _dated(result, modified)
 
 
 def build(
@@ -223,9 +241,10 @@ def build(
     properties: Mapping[str, Any],
     *,
     content_prefix: str,
-    checksums: Mapping[str, str],
+    files: Mapping[str, bytes],
     filled: Iterable[str],
     splits: Iterable[str],
+    modified: str | None = None,
 ) -> dict[str, Any]:
     """A new document. What the format owns is brought up to date; all else of `template` stays [EXP-007].
 
@@ -233,9 +252,11 @@ def build(
         template: The document it replaces, or that of the source it comes from; may be empty.
         properties: Dataset properties; one that is None is left out.
         content_prefix: What comes before the file name in each `contentUrl`.
-        checksums: sha256 of all ten CSVs, by table name.
+        files: All ten CSVs, by table name.
         filled: The tables that have rows.
         splits: The split names that runs have, in the order of runs.csv.
+        modified: The ISO date that it gets where it replaces `template` and differs from it [EXP-041]; None where it
+            replaces nothing.
     """
     context = template.get("@context")
     document: dict[str, Any] = {
@@ -250,15 +271,34 @@ def build(
     for key in ("distribution", "recordSet"):
         entries = copy.deepcopy(template.get(key, []))
         document[key] = entries if isinstance(entries, list) else [entries]
-    for name, checksum in checksums.items():
-        file = _declare_file(document["distribution"], TABLES[name], checksum, content_prefix)
+    document = patch(document, files=files, filled=filled, splits=splits, modified=None)
+    for name in files:
+        file = _entry(document["distribution"], TABLES[name].file_object_id) or {}
         file["contentUrl"] = f"{content_prefix}{TABLES[name].file_name}"  # [EXP-025]
-    document = patch(document, checksums=checksums, filled=filled, splits=splits)
     for table in TABLES.values():
         entry = _entry(document["recordSet"], table.record_set_id)
         if entry is not None:
             _complete(entry, record_set(table, table.column_names))
-    return document
+    _add_objects(document["recordSet"])  # [EXP-042]
+    _declare_objects(document["recordSet"], document.get("copick:config") or {})
+    return document if modified is None else _replacing(document, template, modified)
+
+
+def _replacing(document: dict[str, Any], old: Mapping[str, Any], modified: str) -> dict[str, Any]:
+    """`document` with the date on which it last changed, where it replaces `old` [EXP-041]."""
+    last = old.get("dateModified")
+    is_changed = document != {key: value for key, value in old.items() if key != "dateModified"}
+    date = modified if is_changed else last
+    return document if date is None else _dated(document, date)
+
+
+def _dated(document: dict[str, Any], date: object) -> dict[str, Any]:
+    """The document with this `dateModified`; a new one goes before the long lists, where people look."""
+    if "dateModified" in document:
+        return document | {"dateModified": date}
+    keys = list(document)
+    before = keys[: keys.index("distribution")]
+    return {key: document[key] for key in before} | {"dateModified": date} | document
 
 
 def _complete(entry: dict[str, Any], ours: Mapping[str, Any]) -> None:
@@ -274,12 +314,12 @@ def _entry(entries: list[Any], identifier: str) -> dict[str, Any] | None:
     return next((e for e in entries if isinstance(e, dict) and e.get("@id") == identifier), None)
 
 
-def _objects(value: object) -> list[dict[str, Any]]:
+def _dicts(value: object) -> list[dict[str, Any]]:
     """The objects in a value that may be a list of them or a single one."""
     return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
 
 
-def _declare_file(distribution: list[Any], table: Table, checksum: str, prefix: str) -> dict[str, Any]:
+def _declare_file(distribution: list[Any], table: Table, data: bytes, prefix: str) -> None:
     entry = _entry(distribution, table.file_object_id)
     if entry is None:
         entry = {
@@ -290,8 +330,10 @@ def _declare_file(distribution: list[Any], table: Table, checksum: str, prefix: 
             "encodingFormat": "text/csv",
         }
         distribution.append(entry)  # [MAN-022]
-    entry["sha256"] = checksum  # [MAN-021]
-    return entry
+    entry["sha256"] = hashlib.sha256(data).hexdigest()  # [MAN-021]
+    entry["contentSize"] = f"{len(data)} B"  # [MAN-033]
+    if "md5" in entry:
+        entry["md5"] = hashlib.md5(data, usedforsecurity=False).hexdigest()  # [MAN-033]
 
 
 def _siblings_prefix(distribution: list[Any]) -> str:
@@ -337,25 +379,29 @@ def _declare_record_set(record_sets: list[Any], ours: dict[str, Any], needed: bo
     if not needed and entry == ours:
         record_sets.remove(entry)  # [MAN-024]
     elif needed and entry is None:
-        record_sets.insert(_place(record_sets, table), ours)  # [MAN-022]
+        tables = list(TABLES.values())
+        record_sets.insert(_place(record_sets, tables[: tables.index(table)]), ours)  # [MAN-022]
     elif entry is not None:
-        _fit_fields(entry, ours, table)
+        _fit_fields(entry, ours, [f"{table.record_set_id}/{name}" for name in table.column_names])  # [MAN-025]
 
 
-def _fit_fields(entry: dict[str, Any], ours: Mapping[str, Any], table: Table) -> None:
-    """Have a record set describe just the columns of the table that `ours` does [MAN-025]."""
+def _field_ids(entry: Mapping[str, Any]) -> list[str]:
+    return [field["@id"] for field in _dicts(entry.get("field")) if isinstance(field.get("@id"), str)]
+
+
+def _fit_fields(entry: dict[str, Any], ours: Mapping[str, Any], owned: Collection[str]) -> None:
+    """Have a record set describe, of the fields that the format owns, just those that `ours` does."""
     fields = entry.get("field", [])
     fields = fields if isinstance(fields, list) else [fields]
     present = [field["@id"] for field in ours["field"]]
-    absent = [identifier for name in table.column_names if (identifier := f"{ours['@id']}/{name}") not in present]
+    absent = [identifier for identifier in owned if identifier not in present]
     entry["field"] = [field for field in fields if not (isinstance(field, dict) and field.get("@id") in absent)]
     entry["field"] += [field for field in ours["field"] if _entry(fields, field["@id"]) is None]
 
 
-def _place(record_sets: list[Any], table: Table) -> int:
-    """The position behind the record sets of the tables that come before `table`."""
-    tables = list(TABLES.values())
-    before = [other.record_set_id for other in tables[: tables.index(table)]]
+def _place(record_sets: list[Any], tables: Iterable[Table]) -> int:
+    """The position behind the record sets of these tables."""
+    before = [table.record_set_id for table in tables]
     return max((i for i, e in enumerate(record_sets) if isinstance(e, dict) and e.get("@id") in before), default=-1) + 1
 
 
@@ -375,4 +421,28 @@ def _declare_splits(record_sets: list[Any], names: list[str]) -> None:
     if entry is None:
         entry = _splits.record_set()
         record_sets.append(entry)
-    entry["data"] = _splits.data(names, _objects(entry.get("data")))  # [MAN-027]
+    rows = _splits.data(names, _dicts(entry.get("data")))  # [MAN-027]
+    entry["data"] = [{**dict.fromkeys(_field_ids(entry)), **row} for row in rows]  # [MAN-036]
+
+
+def _add_objects(record_sets: list[Any]) -> None:
+    """Have the record set of pickable objects, after those of tables, with all the fields that we declare."""
+    ours = _objects.record_set()
+    entry = _entry(record_sets, OBJECTS_ID)
+    if entry is None:
+        record_sets.insert(_place(record_sets, TABLES.values()), ours)
+    else:
+        _fit_fields(entry, ours, ())
+        _complete(entry, ours)
+
+
+def _declare_objects(record_sets: list[Any], config: Mapping[str, Any]) -> None:
+    """Have the record set of pickable objects, where there is one, say what the configuration does [MAN-035]."""
+    entry = _entry(record_sets, OBJECTS_ID)
+    if entry is None or f"{OBJECTS_ID}/name" not in _field_ids(entry):  # somebody's, of another form
+        return
+    objects = config.get("pickable_objects") or []
+    if objects:
+        entry["data"] = _objects.data(objects, _field_ids(entry), _dicts(entry.get("data")))
+    else:
+        record_sets.remove(entry)  # mlcroissant rejects a record set whose data is empty [MAN-038]

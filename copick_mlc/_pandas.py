@@ -8,7 +8,9 @@ table of very many rows, and what it does with integers of more than 64 bits.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
+
+from copick_mlc._tables import TABLES, Row
 
 #: The cells that pandas reads as absent.
 ABSENT = frozenset(
@@ -31,6 +33,29 @@ def misread(cells: Collection[str]) -> dict[str, str | None]:
     read: dict[str, str | None] = {cell: convert(cell) for cell in present}
     read |= {cell: None for cell in cells if cell in ABSENT}
     return {cell: value for cell, value in read.items() if value != cell}
+
+
+def misread_names(rows: Mapping[str, Collection[Row]]) -> Iterator[tuple[str, str, str]]:
+    """The columns of names and splits that copick and mlcroissant get otherwise: table, column, and a text about it.
+
+    Args:
+        rows: All rows of each table, by its name.
+    """
+    for name, those in rows.items():
+        for column in TABLES[name].columns:
+            if column.data_type != "sc:Text" or not (column.is_key or column.name == "split"):
+                continue
+            if found := misread([getattr(row, column.name) or "" for row in those]):
+                yield name, column.name, _remark(found)
+
+
+def _remark(misread: Mapping[str, str | None], most: int = 5) -> str:
+    shown = [f"{name!r} {'is lost' if value is None else f'becomes {value!r}'}" for name, value in misread.items()]
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return (
+        f"copick and mlcroissant read tables with pandas, where {', '.join(shown[:most])}{more}; rename, or read the "
+        "project with copick_mlc"
+    )
 
 
 def is_text(cell: str) -> bool:

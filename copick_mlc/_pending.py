@@ -7,7 +7,7 @@ deleted, and sees that rows fit the data that was written. Rules: SPEC.md, Chang
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,12 +50,14 @@ class Pending:
         objects: Definitions of pickable objects, by name.
         going: What finds the rows that go with something that is deleted.
         written: Data that was written in a batch, by table and key.
+        checks: What looks at the new manifest before anything is written.
         deferred: Actions for when the commit is made.
     """
 
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     going: list[Callable[[], Iterable[Row]]] = field(default_factory=list)
     written: dict[tuple[str, Key], _Written] = field(default_factory=dict)
+    checks: list[Callable[[Mapping[str, Any]], object]] = field(default_factory=list)
     deferred: list[Callable[[], None]] = field(default_factory=list)
 
     def wrote(self, row: Row, fs: AbstractFileSystem, path: str) -> None:

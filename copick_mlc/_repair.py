@@ -6,6 +6,7 @@ Needs the index layer only. Rules: SPEC.md, Commits [COM].
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import os
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from copick_mlc import _commit, _contents, _manifest, _storage
 from copick_mlc._lock import locked
 from copick_mlc._project import Project, url_of
 from copick_mlc._state import TableState
-from copick_mlc._tables import TABLES, MeshRow, PicksRow, Row, TomogramRow
+from copick_mlc._tables import TABLES, MeshRow, PicksRow, Row, Table, TomogramRow
 from copick_mlc._verify import is_particle, is_split_stale, orphans, settled, split_names
 from copick_mlc.errors import ExistsError, MissingError, ReadOnlyError, UsageError
 from copick_mlc.index import ObjectRow
@@ -30,13 +31,13 @@ class _Plan:
 
     Attributes:
         steps: A line for people for each thing.
-        checksums: The new sha256 of tables that stay as they are.
+        stale: The tables that stay as they are, but have another sha256 than is declared.
         states: The tables that rows are put in or removed from.
         splits: Whether copick/splits is rewritten.
     """
 
     steps: list[str] = field(default_factory=list)
-    checksums: dict[str, str] = field(default_factory=dict)
+    stale: list[str] = field(default_factory=list)
     states: dict[str, TableState] = field(default_factory=dict)
     splits: bool = False
 
@@ -95,7 +96,7 @@ def _plan(project: Project, left: list[str], *, add_missing: bool, drop_dangling
         plan.steps.append(f"{'finish' if complete else 'take back'} the commit of a writer that was killed")
     plan.steps += [f"remove {path}, which a killed writer left" for path in left]
     for name, checksum in project.checksums.items():
-        plan.checksums[name] = checksum
+        plan.stale.append(name)
         count = project.files[name].count
         plan.steps.append(f"declare the sha256 {checksum} of {TABLES[name].file_name}, which has {count} rows")
     if is_split_stale(project):
@@ -210,16 +211,23 @@ def _name(row: Row) -> str:
 
 def _publish(project: Project, plan: _Plan) -> None:
     files = {name: state.render() for name, state in plan.states.items()}
-    contents = {project.table_path(TABLES[name]): file.data for name, file in files.items()}
-    checksums = plan.checksums | {name: hashlib.sha256(file.data).hexdigest() for name, file in files.items()}
-    if not checksums and not plan.splits:
+    written = {name: file.data for name, file in files.items()}
+    # Not what was made of them when they were read: the last line end may be missing.
+    kept = {name: _bytes_of(project, TABLES[name]) for name in plan.stale if name not in files}
+    if not kept and not written and not plan.splits:
         return
-    declared = {name: files.get(name, project.files[name]) for name in checksums}
+    declared = {name: files.get(name, project.files[name]) for name in (*kept, *written)}
     document = _manifest.patch(
         project.manifest.document,
-        checksums=checksums,
+        files=kept | written,
         filled=[name for name, file in declared.items() if file.count],
-        splits=split_names(project) if plan.splits or "runs" in checksums else None,
+        splits=split_names(project) if plan.splits or "runs" in declared else None,
+        modified=datetime.date.today().isoformat(),  # [MAN-034]
         columns={name: file.header for name, file in declared.items()},
     )
+    contents = {project.table_path(TABLES[name]): data for name, data in written.items()}
     _commit.publish(project.fs, project.path, contents, _manifest.dump(document))
+
+
+def _bytes_of(project: Project, table: Table) -> bytes:
+    return _storage.read(project.fs, project.table_path(table), "table-missing", f"the table {table.name}")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import re
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
 from copick.util.uri import parse_copick_uri
 
 from copick_mlc._tables import Row, size_form
-from copick_mlc.errors import CroissantWarning, UsageError
+from copick_mlc.errors import UsageError
 
 # For each table: the option that selects from it, copick's name of the kind, and which part of a URI a column is.
 _NAMES = {"object_name": "object_name", "user_id": "user_id", "session_id": "session_id"}
@@ -45,6 +45,9 @@ class Selection:
         runs: Names of runs.
         objects: Names of objects whose density maps are exported.
         uris: copick URIs by option: `tomograms`, `features`, `picks`, `meshes`, `segmentations`.
+
+    Attributes:
+        matched: The options and values of them that something matched.
     """
 
     def __init__(
@@ -64,12 +67,18 @@ class Selection:
         for option, given in uris.items():
             listed = as_list(given)
             self._uris[option] = None if listed is None else {uri: _parse(uri, kinds[option], option) for uri in listed}
-        self._matched: set[tuple[str, str]] = set()
+        self.matched: set[tuple[str, str]] = set()
 
     @property
     def drops_volumes(self) -> bool:
         """Whether volumes are filtered; then only voxel spacings that still have one are exported."""
         return any(self._uris.get(option) is not None for option in ("tomograms", "features", "segmentations"))
+
+    def fresh(self) -> Selection:
+        """The same filters, of which none has matched yet."""
+        new = copy.copy(self)
+        new.matched = set()
+        return new
 
     def has_run(self, name: str) -> bool:
         return self._has_name("runs", name)  # [EXP-013]
@@ -84,20 +93,22 @@ class Selection:
         if uris is None:
             return True
         matching = [uri for uri, pattern in uris.items() if _matches(row, pattern, columns)]
-        self._matched.update((option, uri) for uri in matching)
+        self.matched.update((option, uri) for uri in matching)
         return bool(matching)  # [EXP-014]
 
-    def warn_of_unmatched(self) -> None:
-        """Warn of each name and URI that selected nothing."""
+    def unmatched(self) -> list[str]:
+        """What is to be said of names and URIs that selected nothing."""
         wanted = [(option, uri) for option, uris in self._uris.items() for uri in uris or ()]
         wanted += [(option, name) for option, names in self._names.items() for name in names or ()]
-        for option, value in wanted:
-            if (option, value) not in self._matched:
-                warnings.warn(f"{option}: {value!r} matches nothing in the project", CroissantWarning, stacklevel=4)
+        return [
+            f"{option}: {value!r} matches nothing in the project"
+            for option, value in wanted
+            if (option, value) not in self.matched
+        ]
 
     def _has_name(self, option: str, name: str) -> bool:
         names = self._names[option]
-        self._matched.add((option, name))
+        self.matched.add((option, name))
         return names is None or name in names
 
 

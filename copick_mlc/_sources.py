@@ -1,22 +1,23 @@
-"""What a copick project of any backend holds, as rows with absolute URLs.
+"""What a copick project of any backend holds.
 
-A filesystem project and an overlay are read by listing directories, a Croissant project by its tables, any
-other through copick's API. Where an artifact is both published and in an overlay, the overlay's counts.
-Rules: SPEC.md, Export [EXP].
+A filesystem project and an overlay are read by listing directories, a Croissant project by its tables, one of the
+CryoET Data Portal by the portal's records, any other through copick's API. Where an artifact is both published and
+in an overlay, the overlay's counts. Rules: SPEC.md, Export [EXP].
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from copick.models import CopickRoot
-from fsspec import AbstractFileSystem
 
-from copick_mlc import _layout, _storage, _urls
-from copick_mlc._tables import TABLES, Key, Row
+from copick_mlc import _layout, _urls
+from copick_mlc._portal import PortalOptions, portal_source
+from copick_mlc._source import Item, Place, Source
+from copick_mlc._tables import TABLES, Row
 from copick_mlc.errors import CroissantWarning, UsageError
 from copick_mlc.index import (
     CroissantIndex,
@@ -34,68 +35,27 @@ from copick_mlc.index import (
 from copick_mlc.root import CopickRootMLC
 
 
-@dataclass(frozen=True)
-class Item:
-    """A row of the source, its URL absolute, and where its bytes are unless the row knows all about them."""
-
-    row: Row
-    fs: AbstractFileSystem | None = None
-    path: str = ""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A directory in copick's layout.
-
-    Attributes:
-        fs: Its file system.
-        path: Its path there.
-        url: Its absolute URL.
-    """
-
-    fs: AbstractFileSystem
-    path: str
-    url: str
-
-    def item(self, row: Row) -> Item:
-        """The artifact with the key of `row` that lies here."""
-        if not row.table.has_url:
-            return Item(row)
-        relative = row.canonical_url
-        located: Row = replace(row, url=f"{self.url}/{relative}")  # type: ignore[type-var]
-        return Item(located, self.fs, f"{self.path}/{relative}")
-
-
-@dataclass
-class Source:
-    """A project to export.
-
-    Attributes:
-        run_names: Names of all runs, sorted.
-        run_items: The rows of one run, that of `runs` included; of two with one key the later counts.
-        object_items: The density maps.
-        document: The JSON-LD document of a Croissant project; else empty.
-        base_url: The base URL that its URLs are relative to and that it declares; else None.
-    """
-
-    run_names: list[str]
-    run_items: Callable[[str], Iterable[Item]]
-    object_items: list[Item]
-    document: Mapping[str, Any] = field(default_factory=dict)
-    base_url: str | None = None
-
-
-def open_source(root: CopickRoot) -> Source:
+def open_source(root: CopickRoot, portal: PortalOptions) -> Source:
     """The project of a root.
 
+    Args:
+        root: The root.
+        portal: What is wanted of a project of the CryoET Data Portal.
+
     Raises:
-        UsageError: `source-unsupported` [EXP-024].
+        UsageError: `source-unsupported` [EXP-024]; `option-invalid`, for portal options where there is no portal
+            [EXP-021].
     """
     from copick.impl.filesystem import CopickRootFSSpec
 
     kind = getattr(root.config, "config_type", None)
     if kind == "cryoet_data_portal":
-        raise UsageError("source-unsupported", "projects of the CryoET Data Portal cannot be exported by this version")
+        return portal_source(root, portal)
+    if given := portal.given():  # [EXP-021]
+        raise UsageError(
+            "option-invalid",
+            f"{', '.join(given)}: only a source of the CryoET Data Portal has this metadata; leave the option out",
+        )
     if kind == "mlcroissant":
         return _croissant_source(root)
     if type(root) is CopickRootFSSpec:
@@ -103,50 +63,17 @@ def open_source(root: CopickRoot) -> Source:
     return _api_source(root)
 
 
-def maps_of(root: CopickRoot, items: Iterable[Item]) -> list[Item]:
-    """Those density maps that belong to a particle the project defines."""
-    particles = {definition.name for definition in root.config.pickable_objects if definition.is_particle}
-    return [item for item in items if item.row.group in particles]
-
-
-# --- copick's directory layout ---------------------------------------------------------------------------
+def _particles(root: CopickRoot) -> frozenset[str]:
+    return frozenset(definition.name for definition in root.config.pickable_objects if definition.is_particle)
 
 
 def _filesystem_source(root: Any) -> Source:
     config = root.config
-    places = [_place(config.overlay_root, root.fs_overlay, root.root_overlay)]
+    places = [Place.at(config.overlay_root, config.overlay_fs_args)]
     if config.static_root is not None and not root.static_is_overlay:
-        places.insert(0, _place(config.static_root, root.fs_static, root.root_static))
-    names = sorted({name for place in places for name in _layout.runs(place.fs, place.path)})
-    objects = [place.item(row) for place in places for row in _layout.objects(place.fs, place.path)]
-    return Source(names, lambda run: _listed(places, run), maps_of(root, objects))
-
-
-def _place(location: str, fs: AbstractFileSystem, path: str) -> Place:
-    """The root of a project; on the local disk without copick's wrapper, which reconnects to remote storage."""
-    url = _urls.normalise(location)
-    if _urls.is_local(url) and "::" not in url:
-        fs, path = _storage.open_location(url)
-    return Place(fs, path, _urls.published(url))
-
-
-def _listed(places: list[Place], run: str, known: Iterable[TomogramRow] = ()) -> Iterator[Item]:
-    """What lies in a run's directories; `known` are tomograms that are elsewhere and may have feature maps here."""
-    yield Item(RunRow(run))
-    spacings: list[tuple[Place, VoxelSpacingRow]] = []
-    for place in places:
-        directories = _layout.directories(place.fs, place.path, run)
-        spacings += [(place, spacing) for spacing in _layout.spacings_in(directories, run)]
-        for directory, list_rows in _layout.LISTINGS.items():
-            if directory in directories:
-                yield from map(place.item, list_rows(place.fs, place.path, run))
-        if "Filaments" in directories and (count := _layout.filaments(place.fs, place.path, run)):
-            warnings.warn(
-                f"run {run}: {count} filament files are not exported; no table of the format lists them",
-                CroissantWarning,
-            )
-    listings = [(place, spacing, _layout.stores(place.fs, place.path, spacing)) for place, spacing in spacings]
-    yield from (place.item(row) for place, row in _layout.volumes(listings, known))
+        places.insert(0, Place.at(config.static_root, config.static_fs_args))
+    names = {name for place in places for name in _layout.runs(place.fs, place.path)}
+    return Source(sorted(names), _particles(root), places=places)
 
 
 # --- Croissant -------------------------------------------------------------------------------------------
@@ -154,34 +81,26 @@ def _listed(places: list[Place], run: str, known: Iterable[TomogramRow] = ()) ->
 
 def _croissant_source(root: Any) -> Source:
     """A Croissant project, opened by us or by copick: its tables, and in Mode B its overlay."""
+    if not isinstance(root, CopickRootMLC):
+        root = CopickRootMLC(_our_config(root.config))
     config = root.config
-    ours = isinstance(root, CopickRootMLC)
-    if not ours:
-        root = CopickRootMLC(_our_config(config))
     index: CroissantIndex = root.index
     _warn_of_unknown_columns(index)
-    places = []
-    if root.mode == "B":
-        places.append(_place(config.overlay_root, *root.overlay))
 
-    def run_items(run: str) -> Iterator[Item]:
+    def known(run: str) -> Iterator[Item]:
         tables = [table for table in TABLES.values() if table.name != "objects"]
-        yield from (_indexed(index, row) for table in tables for row in index.rows(table.name, run))
-        if places:
-            # A published run keeps its row; what the overlay lists comes after and counts.
-            listed = _listed(places, run, index.rows_of(TomogramRow, run))
-            yield from (item for item in listed if not (isinstance(item.row, RunRow) and index.has("runs", run)))
+        return (_indexed(index, row) for table in tables for row in index.rows(table.name, run))
 
-    objects = [_indexed(index, row) for row in index.rows("objects")]
-    objects += [place.item(row) for place in places for row in _layout.objects(place.fs, place.path)]
-    declared = index.document.get("copick:baseUrl")
-    moved = config.croissant_base_url is not None
+    is_declared = bool(index.document.get("copick:baseUrl")) and config.croissant_base_url is None
     return Source(
         [run.name for run in root.runs],
-        run_items,
-        maps_of(root, objects),
+        _particles(root),
+        known,
+        [_indexed(index, row) for row in index.rows("objects")],
+        [Place.at(config.overlay_root, config.overlay_fs_args)] if root.mode == "B" else [],
         index.document,
-        _urls.published(index.base_url) if declared and not moved else None,
+        index.url,
+        _urls.published(index.base_url) if is_declared else None,
     )
 
 
@@ -197,6 +116,8 @@ def _indexed(index: CroissantIndex, row: Row) -> Item:
     if not url:
         return Item(row)
     located: Row = replace(row, url=_urls.published(index.absolute_url(url)))  # type: ignore[type-var]
+    if isinstance(row, (PicksRow, MeshRow)) and row.sha256 is None:
+        return Item(located, *index.resolve_url(url), is_remote=True)
     return Item(located)
 
 
@@ -215,13 +136,13 @@ def _warn_of_unknown_columns(index: CroissantIndex) -> None:
 
 def _api_source(root: Any) -> Source:
     """A project of a backend we know nothing of, walked through copick's API."""
-    objects = []
+    maps = []
     for definition in root.pickable_objects:
         located = _located(definition, ObjectRow(definition.name))
         if located.fs is not None and located.fs.exists(located.path):
-            objects.append(located)
+            maps.append(located)
     return Source(
-        sorted(run.name for run in root.runs), lambda name: _walked(root.get_run(name)), maps_of(root, objects)
+        sorted(run.name for run in root.runs), _particles(root), lambda name: _walked(root.get_run(name)), maps
     )
 
 
@@ -261,8 +182,3 @@ def _located(artifact: Any, row: Row) -> Item:
         )
     located: Row = replace(row, url=_urls.published(fs.unstrip_protocol(path)))  # type: ignore[type-var]
     return Item(located, fs, path)
-
-
-def merged(items: Iterable[Item]) -> dict[tuple[str, Key], Item]:
-    """The items by table and key; of two with one key the later counts."""
-    return {(item.row.table.name, item.row.key): item for item in items}

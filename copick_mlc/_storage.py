@@ -20,6 +20,7 @@ from typing import Any
 
 import fsspec
 from fsspec import AbstractFileSystem
+from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.implementations.local import LocalFileSystem
 
 from copick_mlc import _urls
@@ -32,6 +33,7 @@ _FOREIGN_ERRORS = (
     ("asyncssh", "Error"),
     ("botocore.exceptions", "BotoCoreError"),
     ("botocore.exceptions", "ClientError"),
+    ("gql.transport.exceptions", "TransportError"),  # copick asks the portal with it
     ("zipfile", "BadZipFile"),
 )
 
@@ -94,6 +96,23 @@ def exists(fs: AbstractFileSystem, path: str) -> bool:
         return bool(fs.exists(path))
     except failures(ValueError) as error:
         raise StorageError("storage-failed", f"cannot look what is there: {error}", path=path) from error
+
+
+def check_reachable(fs: AbstractFileSystem, path: str, seconds: float) -> None:
+    """See that storage answers, whether or not there is anything at `path`, within a time where it can be bounded.
+
+    Raises:
+        StorageError: `storage-failed`.
+    """
+    try:
+        if isinstance(fs, AsyncFileSystem):
+            sync(fs.loop, fs._info, path, timeout=seconds)
+        else:
+            fs.info(path)
+    except FileNotFoundError:
+        return
+    except failures(ValueError) as error:
+        raise StorageError("storage-failed", str(error) or f"no answer in {seconds} s", path=path) from error
 
 
 def read_if_there(fs: AbstractFileSystem, path: str) -> bytes | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from copick_mlc import _commit, _pandas, _splits
-from copick_mlc._findings import ERROR, KINDS, WARNING, Finding, severity
+from copick_mlc._findings import ERROR, KINDS, VALIDATION_KINDS, WARNING, Finding, severity
 from copick_mlc._project import Project, url_of
 from copick_mlc._tables import TABLES, Key, Row
 from copick_mlc.errors import CroissantError
@@ -44,6 +44,7 @@ class Report:
         rows: Number of rows that were read.
         findings: What is not as it should be.
         not_checked: What could not be looked at, and why.
+        with_data: Whether the data that rows name was looked at.
     """
 
     manifest: str
@@ -51,6 +52,7 @@ class Report:
     rows: int
     findings: list[Finding]
     not_checked: list[str]
+    with_data: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """The report as a JSON object."""
@@ -61,35 +63,29 @@ class Report:
             "rows": self.rows,
             "errors": severities[ERROR],
             "warnings": severities[WARNING],
-            "findings": [
-                {
-                    "kind": finding.kind,
-                    "severity": finding.severity,
-                    "table": finding.table,
-                    "key": list(finding.key) if finding.key is not None else None,
-                    "path": finding.path,
-                    "line": finding.line,
-                    "column": finding.column,
-                    "message": finding.message,
-                }
-                for finding in self.findings
-            ],
+            "findings": [finding.as_json() for finding in self.findings],
             "not_checked": self.not_checked,
         }
 
 
 def verify(url: str) -> Report:
     """Look at everything there is of a project. Nothing is written."""
+    return examine(url, _report)[1]
+
+
+def examine(url: str, look: Callable[[Project], Report]) -> tuple[Project | None, Report]:
+    """Look at a project, again where a writer changed it meanwhile; None for one whose manifest cannot be read."""
     try:
         for _ in range(_ROUNDS):
             project = settled(url)
-            report = _report(project)
+            report = look(project)
             # What was found may be what somebody changed meanwhile.
             if not report.findings or _commit.read_manifest(project.fs, project.path) == project.raw:
                 break
     except CroissantError as error:
-        return Report(url, None, 0, [Finding.of_error(error)], ["all else, without a manifest to say what there is"])
-    return report
+        not_checked = ["all else, without a manifest to say what there is"]
+        return None, Report(url, None, 0, [Finding.of_error(error)], not_checked)
+    return project, report
 
 
 def settled(url: str) -> Project:
@@ -108,7 +104,8 @@ def settled(url: str) -> Project:
     return Project(url)
 
 
-def _report(project: Project) -> Report:
+def tables_report(project: Project) -> Report:
+    """What is not as it should be with the manifest and the tables; no data is looked at."""
     findings: list[Finding] = []
     not_checked: list[str] = []
     writer = project.writer()
@@ -121,17 +118,23 @@ def _report(project: Project) -> Report:
     findings += _of_splits(project)
     findings += _misread_names(project)
     findings += _unknown_objects(project)
-    findings += project.check_data()
+    rows = sum(map(len, project.rows.values()))
+    return Report(project.url, project.index.base_url, rows, findings, not_checked, with_data=False)
+
+
+def _report(project: Project) -> Report:
+    report = tables_report(project)
+    report.with_data = True
+    report.findings += project.check_data()
     if reason := project.unlisted_reason():
-        not_checked.append(f"whether there is data that no row names: {reason}")
+        report.not_checked.append(f"whether there is data that no row names: {reason}")
     else:
         try:
-            findings += _unnamed(project)
-            findings += _staged(project)
+            report.findings += _unnamed(project)
+            report.findings += _staged(project)
         except CroissantError as error:
-            findings.append(Finding.of_error(error))
-    rows = sum(map(len, project.rows.values()))
-    return Report(project.url, project.index.base_url, rows, findings, not_checked)
+            report.findings.append(Finding.of_error(error))
+    return report
 
 
 # --- the checks ------------------------------------------------------------------------------------------
@@ -241,20 +244,8 @@ def _objects(value: object) -> list[Mapping[str, Any]]:
 
 
 def _misread_names(project: Project) -> Iterator[Finding]:
-    for table in TABLES.values():
-        rows = project.rows[table.name].values()
-        columns = [column for column in table.columns if column.data_type == "sc:Text"]
-        for column in columns:
-            if not column.is_key and column.name != "split":
-                continue
-            cells = [getattr(row, column.name) or "" for row in rows]
-            if found := _pandas.misread(cells):
-                shown = [f"{name!r} {'is lost' if v is None else f'becomes {v!r}'}" for name, v in found.items()]
-                message = (
-                    f"copick and mlcroissant read tables with pandas, where {_listed(shown)}; rename, or read the "
-                    "project with copick_mlc"
-                )
-                yield Finding("name-misread", message, table.name, path=project.table_path(table), column=column.name)
+    for name, column, text in _pandas.misread_names({name: rows.values() for name, rows in project.rows.items()}):
+        yield Finding("name-misread", text, name, path=project.table_path(TABLES[name]), column=column)
 
 
 def _unknown_objects(project: Project) -> Iterator[Finding]:
@@ -317,23 +308,24 @@ def _staged(project: Project) -> Iterator[Finding]:
 
 
 def render(report: Report) -> str:
-    """The report as text: findings by kind, at most some of each."""
+    """The report as text: findings by kind, at most some of each that there may be very many of."""
     kinds: dict[str, list[Finding]] = {}
     for finding in report.findings:
         kinds.setdefault(finding.kind, []).append(finding)
     lines = [report.manifest]
     for kind, findings in kinds.items():
         lines += ["", f"{kind}: {_count(len(findings), findings[0].severity)}"]
-        lines += [f"  {_line(finding)}" for finding in findings[:_MOST_SHOWN]]
-        if len(findings) > _MOST_SHOWN:
-            lines.append(f"  … and {len(findings) - _MOST_SHOWN} more; --json lists all")
+        most = len(findings) if kind in VALIDATION_KINDS else _MOST_SHOWN  # only the others grow with the data
+        lines += [f"  {_line(finding)}" for finding in findings[:most]]
+        if len(findings) > most:
+            lines.append(f"  … and {len(findings) - most} more; --json lists all")
     lines += ["", *(f"not checked: {what}" for what in report.not_checked)]
     severities = Counter(finding.severity for finding in report.findings)
     if report.findings:
         counts = ", ".join(_count(severities[word], word) for word in (ERROR, WARNING))
         lines.append(f"{counts} in {_count(report.rows, 'row')}")
     else:
-        lines.append(f"nothing found in {_count(report.rows, 'row')} and their data")
+        lines.append(f"nothing found in {_count(report.rows, 'row')}{' and their data' if report.with_data else ''}")
     return "\n".join(lines)
 
 
@@ -344,19 +336,16 @@ def _count(number: int, what: str) -> str:
 def _line(finding: Finding) -> str:
     where = [finding.table or "", _key(finding.key) if finding.key is not None else ""]
     where += [f"line {finding.line}" if finding.line else "", f"column {finding.column}" if finding.column else ""]
+    where += [finding.record_set or "", finding.host or "", finding.host_property or ""]
     subject = ", ".join(part for part in where if part) or finding.path or ""
     path = f" ({finding.path})" if finding.path and subject != finding.path else ""
-    return f"{subject}{path}: {finding.message}"
+    return f"{subject}{path}: {finding.message}" if subject else finding.message
 
 
 def _key(key: Key) -> str:
     return "/".join(str(part).lower() if isinstance(part, bool) else part for part in key)
 
 
-def _listed(texts: list[str], most: int = 5) -> str:
-    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
-
-
-def explanation() -> str:
+def explanation(kinds: Mapping[str, str] = KINDS) -> str:
     """What each kind means, for the help text."""
-    return "\n".join(f"  {kind:<19}{severity(kind):<9}{text}" for kind, text in KINDS.items())
+    return "\n".join(f"  {kind:<20}{severity(kind):<9}{text}" for kind, text in kinds.items())

@@ -1,42 +1,100 @@
-"""Export a copick project as a Croissant dataset: metadata.json and ten CSVs in `<project root>/Croissant`.
+"""Whole-project operations: export a copick project, append one to a manifest, assign runs to splits.
 
-An export is made in memory, checked, and then put in place; one that fails changes nothing. Data is not
-touched [EXP-004]: rows say where it is. Rules: SPEC.md, Export [EXP].
+An export is the Croissant dataset of a project: metadata.json and ten CSVs in `<project root>/Croissant`. It is made
+in memory, checked, and then put in place; one that fails changes nothing. Data is not touched [EXP-004]: rows say
+where it is. Rules: SPEC.md, Export [EXP] and Appending [APP].
 """
 
 from __future__ import annotations
 
 import datetime
-import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
-from copick.models import CopickRoot
-from copick.util.escape import sanitize_name
+from copick.models import CopickConfig, CopickRoot
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _commit, _contents, _manifest, _storage, _urls
+from copick_mlc import _commit, _credentials, _manifest, _storage, _urls
+from copick_mlc._collection import Choices, Move, collect
+from copick_mlc._description import describe, license_remark
 from copick_mlc._lock import locked
-from copick_mlc._selection import Selection
-from copick_mlc._sources import Item, Source, merged, open_source
+from copick_mlc._renames import Renames
+from copick_mlc._source import Source
+from copick_mlc._sources import open_source
 from copick_mlc._splits import assignments
-from copick_mlc._tables import TABLES, Key, Row, encode_table
+from copick_mlc._tables import TABLES, Row, cells_of, encode_table
 from copick_mlc._validation import validate as check_with_mlcroissant
-from copick_mlc.errors import CroissantError, CroissantWarning, DataError, ExistsError, UsageError
-from copick_mlc.index import (
-    CroissantIndex,
-    FeaturesRow,
-    MeshRow,
-    PicksRow,
-    RunRow,
-    TomogramRow,
-    VoxelSpacingRow,
+from copick_mlc.errors import (
+    CroissantError,
+    CroissantWarning,
+    DataError,
+    ExistsError,
+    UnknownRunError,
+    UsageError,
 )
+from copick_mlc.index import CroissantIndex, RunRow
+from copick_mlc.root import CopickRootMLC
 
 _RECOMMENDED = ("license", "citeAs", "version")
+
+
+@dataclass(frozen=True)
+class ExportOptions(Choices):
+    """The options of `export_croissant`, which says what they mean."""
+
+    base_url: str | None = None
+    dataset_name: str | None = None
+    description: str | None = None
+    license: str | None = None
+    cite_as: str | None = None
+    date_published: str | None = None
+    validate: bool = True
+    force: bool = False
+    splits: Mapping[str, Iterable[str]] | None = None
+    creator: str | Mapping[str, Any] | Iterable[str | Mapping[str, Any]] | None = None
+    publisher: str | Mapping[str, Any] | None = None
+    url: str | None = None
+    keywords: str | Iterable[str] | None = None
+    rai: Mapping[str, Any] | None = None
+
+    def described(self) -> dict[str, Any]:
+        """What they say of the dataset, as properties of the manifest.
+
+        Raises:
+            UsageError: `option-invalid` [EXP-046].
+        """
+        return describe(
+            creator=self.creator,
+            publisher=self.publisher,
+            url=self.url,
+            keywords=self.keywords,
+            license=self.license or None,
+            rai=self.rai,
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A Croissant dataset that is ready to be put in place.
+
+    Attributes:
+        url: URL of its metadata.json.
+        tables: The bytes of the CSVs, by table.
+        manifest: The bytes of metadata.json.
+        counts: The number of rows, by table.
+        moves: What is to be copied before.
+    """
+
+    url: str
+    tables: Mapping[str, bytes]
+    manifest: bytes
+    counts: Mapping[str, int]
+    moves: list[Move]
 
 
 def export_croissant(
@@ -69,25 +127,33 @@ def export_croissant(
     tomograms_portal_meta: Mapping[str, Any] | None = None,
     tomograms_author: Iterable[str] | None = None,
     splits: Mapping[str, Iterable[str]] | None = None,
+    creator: str | Mapping[str, Any] | Iterable[str | Mapping[str, Any]] | None = None,
+    publisher: str | Mapping[str, Any] | None = None,
+    url: str | None = None,
+    keywords: str | Iterable[str] | None = None,
+    rai: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    executor: Executor | None = None,
 ) -> str:
     """Export `root` to `<project_root>/Croissant/`; the same project and options give the same bytes [EXP-003].
 
-    Where a list of names or URIs is expected, a str is one value; None selects everything. What matches nothing,
-    and what dataset hosts will miss, is a `CroissantWarning`.
+    Where a list of names or URIs is expected, a str is one value; None selects everything, and filters are independent
+    of each other. What matches nothing, and what dataset hosts will miss, is a `CroissantWarning`.
 
     Args:
-        root: A copick project: filesystem, mlcroissant, or any other backend that says where its data is.
+        root: A copick project: filesystem, CryoET Data Portal, mlcroissant, or any other backend that says where its
+            data is.
         project_root: Path or fsspec URL of the project.
         base_url: Where `project_root` will be read from. Without it the manifest names no base, and the project can
-            be moved [EXP-010].
+            be moved [EXP-010]. Portal sources have the portal's [POR-001].
         dataset_name: Name of the dataset; by default that of the project.
         description: Description of the dataset; by default that of the project.
         license: License, an SPDX id or URL.
         cite_as: Citation.
         date_published: ISO date; by default today.
         validate: Whether mlcroissant checks the manifest.
-        compute_file_sha256: Whether picks and meshes get their sha256 [EXP-011], for which each is read once.
+        compute_file_sha256: Whether picks and meshes get their sha256 [EXP-011], for which each is read once; those
+            of a portal or another publisher only where their data can be reached [POR-008].
         force: Whether an existing manifest is replaced. What others added to it [EXP-007], and splits of runs that
             remain [EXP-008], stay.
         runs: Names of runs [EXP-013].
@@ -99,15 +165,23 @@ def export_croissant(
         objects: Names of objects whose density maps are exported [EXP-015].
         tomo_type_map: New names of tomogram types, by old name [EXP-017].
         object_name_map: New names of objects, by old name [EXP-018].
-        session_id_template: Portal sources only.
-        picks_portal_meta: Portal sources only.
-        picks_author: Portal sources only.
-        segmentations_portal_meta: Portal sources only.
-        segmentations_author: Portal sources only.
-        tomograms_portal_meta: Portal sources only.
-        tomograms_author: Portal sources only.
+        session_id_template: Format string that makes the session ids of the portal's annotations [POR-006], of any
+            scalar field of the portal's annotation, and `{author}`, `{authors}`, `{annotation_file_id}`.
+        picks_portal_meta: Values that the portal's annotation must have, by field [POR-004].
+        picks_author: Names that must all be among the annotation's authors [POR-004].
+        segmentations_portal_meta: As `picks_portal_meta`.
+        segmentations_author: As `picks_author`.
+        tomograms_portal_meta: Values that the portal's tomogram must have, by field.
+        tomograms_author: Names that must all be among the tomogram's authors.
         splits: Run names by machine-learning split [EXP-020].
+        creator: Who made the dataset: a person's name, a JSON-LD object, or a list of these [EXP-043].
+        publisher: Who publishes it: an organization's name, or a JSON-LD object [EXP-043].
+        url: Its web page [EXP-044].
+        keywords: Its keywords; a str is one [EXP-044].
+        rai: Properties of the responsible-AI and provenance vocabularies, by `rai:` or `prov:` name [EXP-045].
         progress: Called with the number of runs that are done, and of all.
+        executor: Who lists and reads what is exported: threads, processes, `dask.distributed.Client().get_executor()`
+            or MPI, as a `concurrent.futures.Executor`. The bytes are the same.
 
     Returns:
         Path or URL of the metadata.json that was written.
@@ -119,7 +193,17 @@ def export_croissant(
         LockedError: `locked`, where another process writes all the time.
         StorageError: `storage-failed`.
     """
-    _refuse_portal_options(
+    options = ExportOptions(
+        compute_file_sha256=compute_file_sha256,
+        runs=runs,
+        tomograms=tomograms,
+        features=features,
+        picks=picks,
+        meshes=meshes,
+        segmentations=segmentations,
+        objects=objects,
+        tomo_type_map=tomo_type_map,
+        object_name_map=object_name_map,
         session_id_template=session_id_template,
         picks_portal_meta=picks_portal_meta,
         picks_author=picks_author,
@@ -127,80 +211,170 @@ def export_croissant(
         segmentations_author=segmentations_author,
         tomograms_portal_meta=tomograms_portal_meta,
         tomograms_author=tomograms_author,
+        base_url=base_url,
+        dataset_name=dataset_name,
+        description=description,
+        license=license,
+        cite_as=cite_as,
+        date_published=date_published,
+        validate=validate,
+        force=force,
+        splits=splits,
+        creator=creator,
+        publisher=publisher,
+        url=url,
+        keywords=keywords,
+        rai=rai,
     )
-    uris = {
-        "tomograms": tomograms,
-        "features": features,
-        "picks": picks,
-        "meshes": meshes,
-        "segmentations": segmentations,
-    }
-    selection = Selection(runs, objects, uris)
-    renames = _Renames(tomo_type_map, object_name_map)
-    wanted_splits = assignments(splits or {})
-    target = _urls.normalise(project_root)
-    url = _urls.join(target, "Croissant/metadata.json")
-    fs, path = _storage.open_location(url)
-    directory = path.rpartition("/")[0]
-    # From before anything is read, so that no row is lost that somebody else commits meanwhile.
-    with _storage.made_directory(fs, directory), locked(fs, path):
-        _commit.recover(fs, path)
-        existing = _existing(fs, path, url, force)
-        source = open_source(root)
-        base = _urls.published(_urls.normalise(base_url)) if base_url else source.base_url  # [EXP-010]
-        collected = _collect(source, selection, progress)
-        rows = _finish(collected, renames, [_urls.published(target), *([base] if base else [])], compute_file_sha256)
-        _assign_splits(rows, wanted_splits, _old_splits(url) if existing else {})
-        selection.warn_of_unmatched()
+    return Export(root, project_root, options, progress, executor).write()
 
+
+class Export:
+    """An export that can be looked at before it is made.
+
+    Args:
+        root: The project.
+        project_root: Path or fsspec URL of the directory that gets `Croissant/`.
+        options: As `export_croissant`.
+        progress: As `export_croissant`.
+        executor: As `export_croissant`.
+        edit: Changes the source before it is exported, given the document that is replaced, or nothing.
+    """
+
+    def __init__(
+        self,
+        root: CopickRoot,
+        project_root: str | os.PathLike[str],
+        options: ExportOptions,
+        progress: Callable[[int, int], None] | None = None,
+        executor: Executor | None = None,
+        edit: Callable[[Source, Mapping[str, Any]], Source] = lambda source, _: source,
+    ) -> None:
+        self._root = root
+        self._target = _urls.normalise(project_root)
+        self._options = options
+        self._progress = progress
+        self._executor = executor
+        self._edit = edit
+        self._renames = options.renames()
+        self._splits = assignments(options.splits or {})
+        options.selection()  # raises for what makes no sense, before anything is read
+        self._described = options.described()
+        for name in ("base_url", "url"):
+            _refuse_credentials(name, getattr(options, name))
+        _refuse_credentials("project_root", self._target)
+        self.url = _urls.join(self._target, "Croissant/metadata.json")
+        self._fs, self._path = _storage.open_location(self.url)
+
+    def preview(self) -> Dataset:
+        """What `write` would put in place; nothing is written.
+
+        Raises:
+            CroissantError: as `export_croissant`.
+        """
+        return self._dataset()
+
+    def write(self, before: Callable[[Dataset], None] = lambda _: None) -> str:
+        """Put the dataset in place.
+
+        Args:
+            before: What is done before, when the dataset is ready.
+
+        Raises:
+            CroissantError: as `export_croissant`.
+        """
+        directory = self._path.rpartition("/")[0]
+        # From before anything is read, so that no row is lost that somebody else commits meanwhile.
+        with _storage.made_directory(self._fs, directory), locked(self._fs, self._path):
+            _commit.recover(self._fs, self._path)
+            dataset = self._dataset()
+            before(dataset)
+            tables = {f"{directory}/{TABLES[name].file_name}": data for name, data in dataset.tables.items()}
+            _commit.publish(self._fs, self._path, tables, dataset.manifest)
+        return self.url
+
+    def _dataset(self) -> Dataset:
+        options = self._options
+        existing = _existing(self._fs, self._path, self.url, options.force)
+        source = self._edit(open_source(self._root, options.portal()), existing)
+        base, bases, prefix = self._bases(source)
+        rows, moves, notes = collect(source, options, bases, self._progress, self._executor)
+        _assign_splits(rows, self._splits, _old_splits(self.url) if existing else {})
         files = {name: encode_table(table, rows[name]) for name, table in TABLES.items()}  # [EXP-001]
         template = existing or source.document
+        config = self._root.config
         properties = {
-            "name": dataset_name or template.get("name") or root.config.name or "copick project",  # [EXP-022]
-            "description": description or template.get("description") or root.config.description,
+            "name": options.dataset_name or template.get("name") or config.name or "copick project",  # [EXP-022]
+            "description": options.description or template.get("description") or config.description,
             "conformsTo": _manifest.CONFORMS_TO,
-            "version": template.get("version") or root.config.version,
-            "license": license or template.get("license"),  # [EXP-009]
-            "citeAs": cite_as or template.get("citeAs"),  # [EXP-009]
-            "datePublished": date_published or template.get("datePublished") or datetime.date.today().isoformat(),
+            "version": template.get("version") or config.version,
+            "license": template.get("license"),  # [EXP-009]
+            "citeAs": options.cite_as or template.get("citeAs"),  # [EXP-009]
+            "datePublished": options.date_published or template.get("datePublished") or _today(),
+            **self._described,
             "copick:baseUrl": base,
-            "copick:config": _config(root, renames),
+            "copick:config": _config(config, self._renames),
         }
         document = _manifest.build(
             template,
             properties,
-            content_prefix=_content_prefix(base),
-            checksums={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+            content_prefix=prefix,
+            files=files,
             filled=[name for name in TABLES if rows[name]],
             splits=[row.split for row in rows["runs"] if isinstance(row, RunRow) and row.split],
+            modified=_today() if existing else None,
         )
-        _warn_of_findings(check_with_mlcroissant(document, url) if validate else [], document)
-        tables = {f"{directory}/{TABLES[name].file_name}": data for name, data in files.items()}
-        _commit.publish(fs, path, tables, _manifest.dump(document))
-    return url
+        notes += _findings(document, check_with_mlcroissant(document, self.url) if options.validate else [])
+        for note in notes:
+            warnings.warn(note, CroissantWarning, stacklevel=4)
+        counts = {name: len(found) for name, found in rows.items()}
+        return Dataset(self.url, files, _manifest.dump(document), counts, moves)
+
+    def _bases(self, source: Source) -> tuple[str | None, list[str], str]:
+        """The declared base URL [EXP-010], what URLs are relative to, and what precedes file names in contentUrl."""
+        target = _urls.published(self._target)
+        if self._options.base_url and source.is_fixed:  # [POR-001]
+            warnings.warn(
+                f"base_url has no effect: the rows of a portal project are relative to {source.base_url}",
+                CroissantWarning,
+                stacklevel=5,
+            )
+        elif self._options.base_url:
+            base = _urls.published(_urls.normalise(self._options.base_url))
+            return base, [target, base], _content_prefix(base)
+        if source.base_url is None:
+            return None, [target], ""
+        if source.manifest_url == self.url:
+            return source.base_url, [source.base_url, target], _content_prefix(source.base_url)
+        return source.base_url, [source.base_url], ""
 
 
-def _content_prefix(base: str | None) -> str:
+def _today() -> str:
+    return datetime.date.today().isoformat()
+
+
+def _content_prefix(base: str) -> str:
     """What comes before the file names in the manifest [EXP-025]."""
-    return f"{base.rstrip('/')}/Croissant/" if base and base.startswith(("http://", "https://")) else ""
+    return f"{base.rstrip('/')}/Croissant/" if base.startswith(("http://", "https://")) else ""
 
 
-def _warn_of_findings(findings: list[str], document: Mapping[str, Any]) -> None:
-    """Warn of what mlcroissant finds, and in one line of what is merely absent."""
-    absent = [name for name in _RECOMMENDED if not document.get(name)]
-    lines = [finding for finding in findings if "is recommended, but does not exist" not in finding]
-    lines += [f"dataset hosts will miss: {', '.join(absent)}"] if absent else []
-    for line in lines:
-        warnings.warn(line, CroissantWarning, stacklevel=3)
-
-
-def _refuse_portal_options(**options: Any) -> None:
-    given = [name for name, value in options.items() if value]
-    if given:  # [EXP-021]
+def _refuse_credentials(option: str, url: str | None) -> None:
+    if url and (secret := _credentials.found_in(url)):  # [EXP-032]
         raise UsageError(
             "option-invalid",
-            f"{', '.join(given)}: only a source of the CryoET Data Portal has this metadata; leave the option out",
+            f"{option} has {secret}, which everybody could read in the manifest; leave it out, and give it as fsspec "
+            "options when the project is opened",
         )
+
+
+def _findings(document: Mapping[str, Any], findings: list[str]) -> list[str]:
+    """What mlcroissant finds, and in one line what is merely absent."""
+    absent = [name for name in _RECOMMENDED if not document.get(name)]
+    lines = [finding for finding in findings if "is recommended, but does not exist" not in finding]
+    terms = document.get("license")
+    if isinstance(terms, str) and (remark := license_remark(terms)):
+        lines.append(remark)
+    return lines + ([f"dataset hosts will miss: {', '.join(absent)}"] if absent else [])
 
 
 def _existing(fs: AbstractFileSystem, path: str, url: str, force: bool) -> dict[str, Any]:
@@ -212,15 +386,13 @@ def _existing(fs: AbstractFileSystem, path: str, url: str, force: bool) -> dict[
         raise ExistsError(
             "exists",
             f"{found[0]} is there already; give force=True (--force) to replace it; what others added to a manifest "
-            "stays",
+            "stays. To add to it, append",
             path=url,
         )
     if name not in there:
         return {}
     try:
-        document = _manifest.parse(
-            _storage.read(fs, path, "manifest-missing", "the manifest to replace").decode("utf-8-sig")
-        )
+        document = _manifest.parse(_commit.read_manifest(fs, path).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise DataError("manifest-invalid", f"the manifest to replace is not JSON: {error}", path=url) from error
     if not isinstance(document, dict):
@@ -232,77 +404,12 @@ def _old_splits(url: str) -> dict[str, str]:
     try:
         return assignments(CroissantIndex.from_url(url).splits())
     except CroissantError as error:
-        warnings.warn(f"splits of the manifest that is replaced are lost: {error}", CroissantWarning, stacklevel=3)
+        warnings.warn(f"splits of the manifest that is replaced are lost: {error}", CroissantWarning, stacklevel=5)
         return {}
 
 
-# --- rows ------------------------------------------------------------------------------------------------
-
-
-def _collect(source: Source, selection: Selection, progress: Callable[[int, int], None] | None) -> list[Item]:
-    """The selected items of the source [EXP-002]."""
-    names = [name for name in source.run_names if selection.has_run(name)]  # [EXP-013]
-    items: list[Item] = []
-    for done, name in enumerate(names):
-        if progress is not None:
-            progress(done, len(names))
-        found = [item for item in merged(source.run_items(name)).values() if selection.has(item.row)]
-        if selection.drops_volumes:  # [EXP-031]
-            used = {item.row.key[:2] for item in found if hasattr(item.row, "voxel_size") and item.row.table.has_url}
-            found = [i for i in found if not isinstance(i.row, VoxelSpacingRow) or i.row.key in used]
-        items += found
-    if progress is not None:
-        progress(len(names), len(names))
-    objects = merged(source.object_items).values()
-    return items + [item for item in objects if selection.has(item.row)]
-
-
-def _finish(items: list[Item], renames: _Renames, bases: list[str], hash_files: bool) -> dict[str, list[Row]]:
-    """The rows of each table, sorted by key: renamed, URLs relative to a base where they are below one, hashed."""
-    origin: dict[tuple[str, Key], Row] = {}
-    rows: dict[str, dict[Key, Row]] = {name: {} for name in TABLES}
-    outside = 0
-    for item in items:
-        row = renames.apply(item.row)
-        name, key = row.table.name, row.key
-        if key in rows[name]:  # [EXP-019]
-            first, second = origin[name, key].key, item.row.key
-            raise UsageError(
-                "option-invalid", f"the name maps make one row of two in {name}: {first} and {second} both become {key}"
-            )
-        origin[name, key] = item.row
-        columns: dict[str, Any] = {}
-        url = getattr(row, "url", None)
-        if url:
-            relative = next((part for part in (_urls.relative(url, base) for base in bases) if part), None)
-            outside += relative is None
-            columns["url"] = relative or url  # [EXP-005]
-        if item.fs is not None and isinstance(row, (PicksRow, MeshRow)):
-            columns |= _columns_of_file(item, row, hash_files)
-        rows[name][key] = replace(row, **columns) if columns else row  # type: ignore[type-var]
-    if outside:
-        warnings.warn(
-            f"{outside} artifacts lie outside {bases[0]}; their rows have absolute URLs, which others may not reach",
-            CroissantWarning,
-            stacklevel=3,
-        )
-    return {name: sorted(found.values(), key=_key_values) for name, found in rows.items()}  # [EXP-001]
-
-
-def _key_values(row: Row) -> tuple[Any, ...]:
-    return tuple(getattr(row, column.name) for column in row.table.columns[: row.table.key_count])
-
-
-def _columns_of_file(item: Item, row: PicksRow | MeshRow, hash_files: bool) -> dict[str, Any]:
-    """What a picks or mesh file says that its row needs; the file is read once at most."""
-    if not hash_files and isinstance(row, MeshRow):
-        return {}
-    data = _storage.read(item.fs, item.path, "data-missing", f"the file of {row.key}")
-    return _contents.columns_of(row, data, hashed=hash_files)
-
-
-def _assign_splits(rows: dict[str, list[Row]], wanted: dict[str, str], old: dict[str, str]) -> None:
-    """Give runs their splits: those asked for, else the source's, else those of the manifest replaced [EXP-008]."""
+def _assign_splits(rows: dict[str, list[Row]], wanted: Mapping[str, str], old: Mapping[str, str]) -> None:
+    """Give runs their splits: those asked for, else the source's, else those they had [EXP-008]."""
     runs = [row for row in rows["runs"] if isinstance(row, RunRow)]
     unknown = sorted(set(wanted) - {row.name for row in runs})
     if unknown:  # [EXP-020]
@@ -310,65 +417,226 @@ def _assign_splits(rows: dict[str, list[Row]], wanted: dict[str, str], old: dict
     rows["runs"] = [replace(row, split=wanted.get(row.name) or row.split or old.get(row.name)) for row in runs]
 
 
-# --- names -----------------------------------------------------------------------------------------------
-
-
-class _Renames:
-    """The maps from old names of tomogram types and objects to new ones."""
-
-    def __init__(self, tomo_types: Mapping[str, str] | None, objects: Mapping[str, str] | None) -> None:
-        self.tomo_types = _checked_map(tomo_types, "tomo_type_map")
-        self.objects = _checked_map(objects, "object_name_map")
-
-    def apply(self, row: Row) -> Row:
-        if isinstance(row, (TomogramRow, FeaturesRow)):
-            return self._replace(row, "tomo_type", self.tomo_types)  # [EXP-017]
-        if isinstance(row, (PicksRow, MeshRow)):
-            return self._replace(row, "object_name", self.objects)  # [EXP-018]
-        if isinstance(row, (RunRow, VoxelSpacingRow)):
-            return row
-        return self._replace(row, "name", self.objects)  # segmentations and objects
-
-    @staticmethod
-    def _replace(row: Row, column: str, names: Mapping[str, str]) -> Row:
-        old = getattr(row, column)
-        return replace(row, **{column: names[old]}) if old in names else row  # type: ignore[type-var]
-
-
-def _checked_map(names: Mapping[str, str] | None, option: str) -> dict[str, str]:
-    for old, new in (names or {}).items():
-        try:
-            allowed = new == sanitize_name(new, suppress_warnings=True)
-        except ValueError:
-            allowed = False
-        if not allowed:  # [EXP-019]
-            raise UsageError("option-invalid", f"{option}: copick does not allow the name {new!r}, to replace {old!r}")
-    return dict(names or {})
-
-
-def _config(root: CopickRoot, renames: _Renames) -> dict[str, Any]:
+def _config(config: CopickConfig, renames: Renames) -> dict[str, Any]:
     """The `copick:config` of a project [EXP-029]."""
-    config = root.config
-    objects = []
-    for definition in config.pickable_objects:
-        dumped = definition.model_dump(mode="json")
-        new = renames.objects.get(dumped["name"], dumped["name"])
-        if new != dumped["name"]:
-            metadata = dumped.get("metadata") or {}
-            dumped["metadata"] = {  # [EXP-018]
-                **metadata,
-                "portal_original_name": metadata.get("portal_original_name", dumped["name"]),
-            }
-            dumped["name"] = new
-        objects.append(dumped)
-    names = [item["name"] for item in objects]
-    if twice := sorted({name for name in names if names.count(name) > 1}):  # [EXP-019]
-        raise UsageError("option-invalid", f"object_name_map: more than one object would be named {', '.join(twice)}")
     return {
         "name": config.name,
         "description": config.description,
         "version": config.version,
         "user_id": config.user_id,
         "session_id": config.session_id,
-        "pickable_objects": objects,
+        "pickable_objects": renames.definitions(config.pickable_objects),
     }
+
+
+# --- append ----------------------------------------------------------------------------------------------
+
+
+def append_croissant(
+    dest_metadata_path: str | os.PathLike[str],
+    source_root: CopickRoot,
+    *,
+    runs: Iterable[str] | None = None,
+    tomograms: Iterable[str] | None = None,
+    features: Iterable[str] | None = None,
+    picks: Iterable[str] | None = None,
+    meshes: Iterable[str] | None = None,
+    segmentations: Iterable[str] | None = None,
+    objects: Iterable[str] | None = None,
+    tomo_type_map: Mapping[str, str] | None = None,
+    object_name_map: Mapping[str, str] | None = None,
+    session_id_template: str | None = None,
+    picks_portal_meta: Mapping[str, Any] | None = None,
+    picks_author: Iterable[str] | None = None,
+    segmentations_portal_meta: Mapping[str, Any] | None = None,
+    segmentations_author: Iterable[str] | None = None,
+    tomograms_portal_meta: Mapping[str, Any] | None = None,
+    tomograms_author: Iterable[str] | None = None,
+    splits: Mapping[str, Iterable[str]] | None = None,
+    compute_file_sha256: bool = True,
+    validate: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+    executor: Executor | None = None,
+) -> str:
+    """Add the rows of a project to an existing manifest, in one commit, all or none [APP-001].
+
+    A row whose key is there already is replaced [APP-002]; it keeps its split and portal columns where the new one has
+    none [APP-003]. URLs below the manifest's base become relative to it, others absolute [APP-004]. Pickable objects
+    that the manifest does not define are added; of two definitions of one name the manifest's stays, with a warning
+    [APP-005]. All else of the manifest stays [APP-007].
+
+    Args:
+        dest_metadata_path: Path or fsspec URL of the metadata.json to add to.
+        source_root: The project to add.
+        runs: This and what follows is as in `export_croissant`.
+        tomograms: As in `export_croissant`.
+        features: As in `export_croissant`.
+        picks: As in `export_croissant`.
+        meshes: As in `export_croissant`.
+        segmentations: As in `export_croissant`.
+        objects: As in `export_croissant`.
+        tomo_type_map: As in `export_croissant`.
+        object_name_map: As in `export_croissant`.
+        session_id_template: As in `export_croissant`.
+        picks_portal_meta: As in `export_croissant`.
+        picks_author: As in `export_croissant`.
+        segmentations_portal_meta: As in `export_croissant`.
+        segmentations_author: As in `export_croissant`.
+        tomograms_portal_meta: As in `export_croissant`.
+        tomograms_author: As in `export_croissant`.
+        splits: As in `export_croissant`, for the runs that are added [APP-008].
+        compute_file_sha256: As in `export_croissant`.
+        validate: As in `export_croissant`.
+        progress: As in `export_croissant`.
+        executor: As in `export_croissant`.
+
+    Returns:
+        Path or URL of the metadata.json.
+
+    Raises:
+        MissingError, DataError: as `CroissantIndex.from_url`; DataError also `manifest-rejected` [APP-006].
+        UsageError: `option-invalid`, `source-unsupported`, `name-invalid`.
+        ReadOnlyError: `read-only`, where the manifest cannot be written.
+        LockedError, StorageError: as `CroissantIndex.commit`.
+    """
+    choices = Choices(
+        compute_file_sha256=compute_file_sha256,
+        runs=runs,
+        tomograms=tomograms,
+        features=features,
+        picks=picks,
+        meshes=meshes,
+        segmentations=segmentations,
+        objects=objects,
+        tomo_type_map=tomo_type_map,
+        object_name_map=object_name_map,
+        session_id_template=session_id_template,
+        picks_portal_meta=picks_portal_meta,
+        picks_author=picks_author,
+        segmentations_portal_meta=segmentations_portal_meta,
+        segmentations_author=segmentations_author,
+        tomograms_portal_meta=tomograms_portal_meta,
+        tomograms_author=tomograms_author,
+    )
+    renames, wanted = choices.renames(), assignments(splits or {})
+    index = _writable(dest_metadata_path)
+    source = open_source(source_root, choices.portal())
+    rows, _, notes = collect(source, choices, [_urls.published(index.base_url)], progress, executor)
+    _assign_splits(rows, wanted, {})
+    # A row that is there already is not put again: who changes or removes it meanwhile has the last word.
+    there = [index]
+    if isinstance(source_root, CopickRootMLC) and source.manifest_url == index.url:
+        there.append(source_root.index)  # which may have been read long ago
+    added = [row for table in rows.values() for row in table if not _is_in(there, row)]
+    for row in added:
+        cells_of(row)  # raises for what is none, before there is anything to commit
+    with index.exclusive():  # from here on nobody else changes what is there
+        index.reload()
+        if validate:
+            index.before_commit(
+                lambda document: notes.extend(_findings(document, check_with_mlcroissant(document, index.url)))
+            )
+        definitions = renames.definitions(source_root.config.pickable_objects)
+        new, remarks = _new_objects(index.config.get("pickable_objects") or [], definitions)
+        merged = [_kept(index.find(row), row) for row in added]
+        with _all_or_nothing(index):
+            for definition in new:
+                index.put_object(definition)
+            for row in merged:
+                index.put(row)  # [APP-002]
+        notes += remarks
+    for note in notes:
+        warnings.warn(note, CroissantWarning, stacklevel=2)
+    return index.url
+
+
+def _writable(location: str | os.PathLike[str]) -> CroissantIndex:
+    index = CroissantIndex.from_url(os.fspath(location))
+    index.check_writable()
+    return index
+
+
+@contextmanager
+def _all_or_nothing(index: CroissantIndex) -> Iterator[None]:
+    """A batch that commits nothing where it raises, and be it for a KeyboardInterrupt."""
+    with index.batch():
+        try:
+            yield
+        except BaseException:
+            index.reload()  # pending changes, which the batch would commit [BAT-003], are dropped
+            raise
+
+
+def _is_in(indices: Iterable[CroissantIndex], row: Row) -> bool:
+    """Whether one of the indices has just what the row would be there."""
+    found = (index.find(row) for index in indices)
+    return any(old is not None and _kept(old, row) == old for old in found)
+
+
+def _kept(old: Row | None, new: Row) -> Row:
+    """A new row with the split and portal columns of the row it replaces, where it has none [APP-003]."""
+    if old is None:
+        return new
+    names = [name for name in new.table.column_names if name == "split" or name.startswith("portal_")]
+    kept = {name: getattr(old, name) for name in names if getattr(new, name) is None}
+    return replace(new, **kept)  # type: ignore[type-var]
+
+
+def _new_objects(
+    there: Iterable[Mapping[str, Any]], definitions: Iterable[Mapping[str, Any]]
+) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """The objects that are not defined yet, and what is to be said of the others [APP-005]."""
+    known = {item["name"]: item for item in there}
+    labels = {item["label"]: name for name, item in known.items() if item.get("label") is not None}
+    new, remarks = [], []
+    for definition in definitions:
+        name, label = definition["name"], definition.get("label")
+        if name in known:
+            keys = ("is_particle", "label", "color")
+            given = [key for key in keys if key in known[name]]  # what is not, copick has a default for
+            if differing := [key for key in given if known[name][key] != definition.get(key)]:
+                remarks.append(f"object {name} is defined already, with another {', '.join(differing)}, which stays")
+            continue
+        if label in labels:
+            remarks.append(f"objects {labels[label]} and {name} have one label, {label}: multilabel masks mix them up")
+        new.append(definition)
+    return new, remarks
+
+
+# --- splits ----------------------------------------------------------------------------------------------
+
+
+def set_splits(
+    dest_metadata_path: str | os.PathLike[str],
+    mapping: Mapping[str, Iterable[str]] | None = None,
+    *,
+    clear_existing: bool = False,
+    unassign: Iterable[str] | None = None,
+) -> str:
+    """Assign runs of an existing manifest to splits, in one commit, all or none.
+
+    Args:
+        dest_metadata_path: Path or fsspec URL of a metadata.json.
+        mapping: Run names by split; a str is one name.
+        clear_existing: Whether runs that are not mentioned lose their split.
+        unassign: Names of runs that lose their split, whatever `mapping` says.
+
+    Returns:
+        Path or URL of the metadata.json.
+
+    Raises:
+        UnknownRunError: `run-unknown`.
+        UsageError: `option-invalid`, for an empty split name or a run in two splits; `name-invalid`.
+        ReadOnlyError: `read-only`, where the manifest cannot be written.
+        LockedError, StorageError: as `CroissantIndex.commit`.
+    """
+    index = _writable(dest_metadata_path)
+    gone = [unassign] if isinstance(unassign, str) else list(unassign or [])
+    with index.exclusive():  # from here on nobody else adds, removes or changes a run
+        index.reload()
+        if unknown := sorted(name for name in gone if not index.has("runs", name)):
+            raise UnknownRunError("run-unknown", f"no such runs in this project: {', '.join(unknown)}", path=index.url)
+        with _all_or_nothing(index):
+            index.set_splits(mapping or {}, clear_existing=clear_existing)
+            index.clear_splits(gone)
+    return index.url

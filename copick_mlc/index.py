@@ -11,7 +11,7 @@ Tables [CSV] and Changes [BAT].
 
 from __future__ import annotations
 
-import hashlib
+import datetime
 import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -413,6 +413,11 @@ class CroissantIndex:
                 return
         action()
 
+    def before_commit(self, check: Callable[[Mapping[str, Any]], object]) -> None:
+        """Have the next commit call `check` with the manifest it is to write. Where that raises, it writes nothing."""
+        with self.lock:
+            self._pending.checks.append(check)
+
     @property
     def deferred(self) -> list[Callable[[], None]]:
         """The actions that wait for the next commit."""
@@ -426,6 +431,15 @@ class CroissantIndex:
     def write_reason(self) -> str | None:
         """Why the manifest cannot be written, or None where nothing speaks against it."""
         return _storage.write_reason(self._fs, self._snapshot.directory)
+
+    def check_writable(self) -> None:
+        """See that nothing speaks against writing the manifest.
+
+        Raises:
+            ReadOnlyError: `read-only` [BAT-018].
+        """
+        if reason := self.write_reason():
+            raise ReadOnlyError("read-only", f"the manifest cannot be written: {reason}", path=self.url)
 
     def prepare(self, row: Row) -> None:
         """See that a change to `row` can be committed, before there is data without a row [BAT-005] [BAT-013].
@@ -557,8 +571,7 @@ class CroissantIndex:
     @contextmanager
     def _committed(self) -> Iterator[None]:
         """Commit after one change, unless in a batch. Nothing changes where nothing can be written."""
-        if reason := self.write_reason():
-            raise ReadOnlyError("read-only", f"the manifest cannot be written: {reason}", path=self.url)
+        self.check_writable()
         yield
         if self._depth == 0:  # [BAT-001]
             self.commit()
@@ -573,25 +586,27 @@ class CroissantIndex:
         files = {name: state.render() for name, state in snapshot.states.items() if state.changes}  # [BAT-009]
         if not files and not self._pending.objects:
             return
-        contents = {snapshot.file_path(TABLES[name]): file.data for name, file in files.items()}
-        checksums = {
-            name: hashlib.sha256(data).hexdigest() for name, data in zip(files, contents.values(), strict=True)
-        }
+        written = {name: file.data for name, file in files.items()}
         document = _manifest.patch(
             snapshot.manifest.document,
-            checksums=checksums,
+            files=written,
             filled=[name for name, file in files.items() if file.count],
             splits=self._split_names() if "runs" in files else None,  # [MAN-027]
+            modified=datetime.date.today().isoformat(),  # [MAN-034]
             config=self.config if self._pending.objects else None,
             columns={name: file.header for name, file in files.items()},
         )
+        for check in self._pending.checks:
+            check(document)
         raw = _manifest.dump(document)
         manifest = Manifest(raw, self.url)
+        contents = {snapshot.file_path(TABLES[name]): data for name, data in written.items()}
         _commit.publish(self._fs, self._path, contents, raw)
         snapshot.take(raw, manifest)
         for name, file in files.items():
-            signature = _storage.signature(self._fs, snapshot.file_path(TABLES[name]))
-            snapshot.states[name].committed(file, checksums[name], signature)
+            table = TABLES[name]
+            signature = _storage.signature(self._fs, snapshot.file_path(table))
+            snapshot.states[name].committed(file, manifest.sha256(table) or "", signature)
 
     def _split_names(self) -> list[str]:
         return [row.split for row in self.rows_of(RunRow) if row.split]

@@ -8,7 +8,7 @@ from typing import Any
 
 from copick_mlc import _storage, _urls
 from copick_mlc.config import CopickConfigMLCroissant
-from copick_mlc.errors import DataError, UsageError
+from copick_mlc.errors import DataError, StorageError, UsageError
 from copick_mlc.root import CopickRootMLC, config_of, read_config, read_json
 
 
@@ -62,20 +62,25 @@ def from_file(path: str | os.PathLike[str]) -> CopickRootMLC:
 
 
 def open_project(path: str | os.PathLike[str]) -> Any:
-    """The root of any copick configuration file; one with `config_type` `mlcroissant` is opened by us.
+    """The root of any copick configuration file, or of a metadata.json; one of a Croissant project is opened by us.
 
     Raises:
         MissingError, DataError: `config-invalid` [EXP-030], and as `from_croissant`.
-        UsageError: `source-unsupported`, for any other kind of project [EXP-024].
+        UsageError: `source-unsupported`, for a kind of project that nobody knows [EXP-024].
+        StorageError: `storage-failed`, where the CryoET Data Portal cannot be asked.
     """
     where = os.path.expanduser(os.fspath(path))
     values = read_json(where)
+    if "recordSet" in values:
+        return from_croissant(where)
     kind = values.get("config_type", "filesystem")
     if kind == "mlcroissant":
         return CopickRootMLC(config_of(values, where))
-    if kind != "filesystem":
+    if kind not in ("filesystem", "cryoet_data_portal"):
         raise UsageError(
-            "source-unsupported", f"config_type is {kind!r}; expected filesystem or mlcroissant", path=where
+            "source-unsupported",
+            f"config_type is {kind!r}; expected filesystem, cryoet_data_portal or mlcroissant",
+            path=where,
         )
     import copick
 
@@ -83,3 +88,27 @@ def open_project(path: str | os.PathLike[str]) -> Any:
         return copick.from_file(where)
     except ValueError as error:
         raise DataError("config-invalid", f"not a copick configuration: {error}", path=where) from error
+    except _storage.failures() as error:
+        raise _unreachable(error) from error
+
+
+def open_portal(dataset_ids: list[int], overlay_root: str) -> Any:
+    """The root of datasets of the CryoET Data Portal, with all objects that these have.
+
+    Args:
+        dataset_ids: Ids of the datasets.
+        overlay_root: An empty directory.
+
+    Raises:
+        StorageError: `storage-failed`, where the portal cannot be asked.
+    """
+    import copick
+
+    try:
+        return copick.from_czcdp_datasets(dataset_ids, overlay_root, overlay_fs_args={"auto_mkdir": True})
+    except _storage.failures() as error:
+        raise _unreachable(error) from error
+
+
+def _unreachable(error: Exception) -> StorageError:
+    return StorageError("storage-failed", f"the CryoET Data Portal cannot be asked: {error}")

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import copick
 import pytest
@@ -10,6 +13,9 @@ from copick.ops.croissant import export_croissant as copick_export
 import tests.model_settings  # noqa: F401  # it registers the profiles of tests/test_model.py
 from copick_mlc import CopickRootMLC, demo, from_croissant
 from tests.projects import make_full_project
+
+if TYPE_CHECKING:
+    from copick.impl.cryoet_data_portal import CopickRootCDP
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +53,60 @@ def root(manifest: Path) -> CopickRootMLC:
 def overlay_root(manifest: Path, tmp_path: Path) -> CopickRootMLC:
     """The project opened in Mode B, with a new overlay."""
     return from_croissant(manifest, overlay_root=tmp_path / "overlay")
+
+
+# What follows imports when it is used: the portal's packages and moto take a second, and most tests need neither.
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A running S3 server; nothing leads there but `s3_environment`."""
+    from tests.servers import s3_server
+
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def portal_endpoint(s3_endpoint: str) -> str:
+    """That server, with the data of `tests.portal`; whoever wants other data changes the records, not the bucket."""
+    from tests.portal import upload
+    from tests.servers import s3_environment
+
+    with s3_environment(s3_endpoint):
+        upload(s3_endpoint)
+    return s3_endpoint
+
+
+@pytest.fixture
+def s3(s3_endpoint: str) -> Iterator[str]:
+    """The URL of a new bucket, `s3://…`, and the environment in which it opens."""
+    from s3fs import S3FileSystem
+
+    from tests.servers import s3_environment
+
+    bucket = f"test-{secrets.token_hex(6)}"
+    with s3_environment(s3_endpoint):
+        S3FileSystem().mkdir(bucket)
+        yield f"s3://{bucket}"
+
+
+@pytest.fixture
+def portal(portal_endpoint: str, tmp_path: Path) -> Iterator[CopickRootCDP]:
+    """A project of the CryoET Data Portal, whose data can be read, with a new overlay in `<tmp_path>/portal`."""
+    from tests.portal import make_portal_root
+    from tests.servers import s3_environment
+
+    with s3_environment(portal_endpoint):
+        yield make_portal_root(tmp_path / "portal")
+
+
+@pytest.fixture
+def unreachable_portal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CopickRootCDP]:
+    """That project where connections to S3 are refused. botocore tries once; by default it does for ten seconds."""
+    from tests.portal import make_portal_root
+    from tests.servers import refusing_endpoint, s3_environment
+
+    with refusing_endpoint() as endpoint, s3_environment(endpoint):
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        yield make_portal_root(tmp_path / "portal")

@@ -36,7 +36,16 @@ import numpy as np
 import trimesh
 from copick.util.ome import volume_pyramid, write_ome_zarr_3d
 
-from copick_mlc import CopickRootMLC, CopickRunMLC, CroissantError, CroissantIndex, export_croissant, from_croissant
+from copick_mlc import (
+    CopickRootMLC,
+    CopickRunMLC,
+    CroissantError,
+    CroissantIndex,
+    append_croissant,
+    export_croissant,
+    from_croissant,
+    set_splits,
+)
 from copick_mlc._repair import repair
 from copick_mlc._tables import TABLES, cells_of
 from copick_mlc.index import PicksRow, RunRow
@@ -301,6 +310,18 @@ def first_export(project: Path) -> Any:
     source = copick.from_file(str(project / "copick_config.json"))
     target = project / "elsewhere"
     return None, [lambda: export_croissant(source, target, validate=False, license="CC0-1.0")]
+
+
+@scenario
+def append(project: Path) -> Any:
+    """The picks under another name, their object and a split, then other splits: each all or nothing."""
+    source = copick.from_file(str(project / "copick_config.json"))
+    picked: dict[str, Any] = {"tomograms": [], "meshes": [], "object_name_map": {"ribosome": "80S"}}
+    options: dict[str, Any] = {"splits": {"test": ["TS_002"]}, "compute_file_sha256": False, "validate": False}
+    return None, [
+        lambda: append_croissant(manifest_of(project), source, **picked, **options),
+        lambda: set_splits(manifest_of(project), {"mine": "TS_001"}, clear_existing=True, unassign=["TS_002"]),
+    ]
 
 
 @scenario

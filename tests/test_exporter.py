@@ -54,7 +54,7 @@ def names(manifest: Path, table: str, *columns: str) -> set[tuple[str, ...]]:
 def test_signature_is_the_documented_one() -> None:
     documented = inspect.signature(copick.ops.croissant.export_croissant).parameters
     ours = inspect.signature(export_croissant).parameters
-    assert list(documented) == [name for name in ours if name != "progress"]
+    assert list(documented) == [name for name in ours if name in documented]
     for name, parameter in documented.items():
         assert ours[name].kind == parameter.kind
         assert ours[name].default == parameter.default
@@ -416,14 +416,6 @@ def test_any_other_root_goes_through_the_api(bare: Path, tmp_path: Path) -> None
     config = CopickConfigFSSpec(**json.loads((bare / "copick_config.json").read_text()))
     through_api = tree(export(SomeRoot(config), bare).parent)
     assert tree(export(open_source(bare), bare, force=True).parent) == through_api
-
-
-def test_portal_sources_are_refused_for_now(bare: Path) -> None:
-    source = open_source(bare)
-    object.__setattr__(source.config, "config_type", "cryoet_data_portal")
-    with pytest.raises(ValueError, match="Data Portal"):
-        export_croissant(source, bare)
-    assert not (bare / "Croissant").exists()
 
 
 def test_filaments_are_not_dropped_silently(bare: Path) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
 import json
 from typing import Any
 
+import mlcroissant
 import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from copick_mlc._manifest import CONTEXT, Manifest, dump, patch
+from copick_mlc._manifest import CONFORMS_TO, CONTEXT, Manifest, build, dump, patch
 from copick_mlc._tables import TABLES
 from copick_mlc.errors import DataError
 
@@ -69,10 +71,23 @@ def read(value: Any) -> Manifest:
     return Manifest(json.dumps(value).encode(), PATH)
 
 
+def bytes_of(table: str) -> bytes:
+    """What a commit wrote to the CSV of a table."""
+    return f"new rows of {table}".encode()
+
+
+def sha_of(table: str) -> str:
+    return hashlib.sha256(bytes_of(table)).hexdigest()
+
+
+def size_of(table: str) -> str:
+    return f"{len(bytes_of(table))} B"
+
+
 def patched(base: dict[str, Any], *filled: str, empty: tuple[str, ...] = (), **options: Any) -> dict[str, Any]:
     """`base` after a commit that wrote the tables `filled` and `empty`."""
-    checksums = {name: f"new sha of {name}" for name in (*filled, *empty)}
-    return patch(base, checksums=checksums, filled=filled, **{"splits": None, **options})
+    files = {name: bytes_of(name) for name in (*filled, *empty)}
+    return patch(base, files=files, filled=filled, **{"splits": None, "modified": None, **options})
 
 
 def entry(result: dict[str, Any], identifier: str) -> dict[str, Any]:
@@ -275,7 +290,7 @@ def test_what_others_wrote_stays() -> None:
     result = patched(base, "runs")
 
     expected = copy.deepcopy(base)
-    expected["distribution"][1]["sha256"] = "new sha of runs"
+    expected["distribution"][1] |= {"sha256": sha_of("runs"), "contentSize": size_of("runs")}
     runs = expected["recordSet"][0]
     added = result["recordSet"][0]["field"][-1]
     assert added["@id"] == "copick/runs/portal_run_id"
@@ -286,7 +301,32 @@ def test_what_others_wrote_stays() -> None:
 def test_only_the_checksums_of_what_was_written_change() -> None:
     base = document(distribution=[file_object("runs"), file_object("picks"), file_object("objects")])
     result = patched(base, "picks")
-    assert [e["sha256"] for e in result["distribution"]] == ["sha of runs", "new sha of picks", "sha of objects"]
+    assert [e["sha256"] for e in result["distribution"]] == ["sha of runs", sha_of("picks"), "sha of objects"]
+    assert [e.get("contentSize") for e in result["distribution"]] == [None, size_of("picks"), None]
+
+
+def test_an_md5_is_kept_true_where_there_is_one() -> None:
+    base = document(distribution=[file_object("runs", md5="old"), file_object("picks")])
+    result = patched(base, "runs", "picks")
+    assert entry(result, "runs-csv")["md5"] == hashlib.md5(bytes_of("runs")).hexdigest()
+    assert "md5" not in entry(result, "picks-csv")
+
+
+def test_a_change_is_dated() -> None:
+    dated = patched(document(), "runs", modified="2026-01-02")
+    assert list(dated)[-3:] == ["dateModified", "distribution", "recordSet"]
+    assert dated["dateModified"] == "2026-01-02"
+    assert patched(dated)["dateModified"] == "2026-01-02"
+    again = patched(dated, "runs", modified="2026-03-04")
+    assert again == {**dated, "dateModified": "2026-03-04"}
+    assert list(again) == list(dated)
+
+
+def test_a_date_leaves_all_else_in_its_place() -> None:
+    base = document(creator={"@type": "sc:Person", "name": "A"})
+    assert list(patched(base, modified="2026-01-02")) == [*[*base][:3], "dateModified", *[*base][3:]]
+    base["dateModified"] = "2026-01-01"
+    assert list(patched(base, modified="2026-01-02")) == list(base)
 
 
 def test_a_table_that_gets_its_first_rows_is_declared() -> None:
@@ -297,7 +337,8 @@ def test_a_table_that_gets_its_first_rows_is_declared() -> None:
         "name": "instance-segmentations-csv",
         "contentUrl": "instance_segmentations.csv",
         "encodingFormat": "text/csv",
-        "sha256": "new sha of instance_segmentations",
+        "sha256": sha_of("instance_segmentations"),
+        "contentSize": size_of("instance_segmentations"),
     }
     declared = entry(result, "copick/instance_segmentations")
     assert (declared["@type"], declared["name"]) == ("cr:RecordSet", "instance_segmentations")
@@ -418,7 +459,158 @@ def test_any_patched_document_is_read_again() -> None:
     manifest = Manifest(dump(result), PATH)
     assert manifest.document == result
     assert manifest.config == CONFIG
-    assert {t.name: manifest.sha256(t) for t in TABLES.values()} == {name: f"new sha of {name}" for name in TABLES}
+    assert {t.name: manifest.sha256(t) for t in TABLES.values()} == {name: sha_of(name) for name in TABLES}
+
+
+# --- pickable objects ------------------------------------------------------------------------------------
+
+OBJECTS = "copick/pickable_objects"
+
+
+def objects_config(*objects: tuple[str, int | None, bool | None]) -> dict[str, Any]:
+    keys = ("name", "label", "is_particle")
+    return {
+        "name": "n",
+        "pickable_objects": [{**dict(zip(keys, item, strict=True)), "radius": 1.0} for item in objects],
+    }
+
+
+def with_objects(*objects: tuple[str, int | None, bool | None]) -> dict[str, Any]:
+    """A manifest whose exporter declared these objects."""
+    return built({"copick:config": objects_config(*objects)})
+
+
+def object_rows(result: dict[str, Any]) -> list[tuple[Any, ...]]:
+    rows = entry(result, OBJECTS)["data"]
+    return [tuple(row[f"{OBJECTS}/{key}"] for key in ("name", "label", "is_particle")) for row in rows]
+
+
+RIBOSOME, MEMBRANE, UNKNOWN = ("ribosome", 1, True), ("membrane", 2, False), ("unknown", None, None)
+
+
+def test_objects_are_declared() -> None:
+    result = with_objects(RIBOSOME, MEMBRANE, UNKNOWN)
+    assert object_rows(result) == [RIBOSOME, MEMBRANE, UNKNOWN]
+    declared = entry(result, OBJECTS)
+    assert (declared["@type"], declared["name"]) == ("cr:RecordSet", "pickable_objects")
+    assert (declared["dataType"], declared["key"]) == ("sc:Enumeration", {"@id": f"{OBJECTS}/name"})
+    assert [(field["@id"], field["dataType"]) for field in declared["field"]] == [
+        (f"{OBJECTS}/name", ["sc:Text", "sc:name"]),
+        (f"{OBJECTS}/label", "sc:Integer"),
+        (f"{OBJECTS}/is_particle", "sc:Boolean"),
+    ]
+    assert all(part["name"] and part["description"] for part in (declared, *declared["field"]))
+
+
+def test_objects_stand_between_tables_and_others() -> None:
+    extra = {"@type": "cr:RecordSet", "@id": "extra"}
+    config = {"copick:config": objects_config(RIBOSOME)}
+    result = built(config, document(recordSet=[extra]), splits=["train"])
+    assert ids(result, "recordSet") == [*(t.record_set_id for t in TABLES.values()), OBJECTS, "extra", "copick/splits"]
+    assert ids(built(config, result, splits=["train"]), "recordSet") == ids(result, "recordSet")
+
+
+def test_no_objects_no_record_set() -> None:
+    assert OBJECTS not in ids(with_objects(), "recordSet")
+    full = with_objects(RIBOSOME)
+    assert OBJECTS not in ids(built({"copick:config": {"name": "n"}}, full), "recordSet")
+    assert OBJECTS not in ids(patched(full, config=objects_config()), "recordSet")
+
+
+def test_objects_follow_the_configuration() -> None:
+    full = with_objects(RIBOSOME, MEMBRANE)
+    assert entry(patched(full, "picks"), OBJECTS) == entry(full, OBJECTS)
+    changed = ("membrane", 3, False)
+    result = patched(full, config=objects_config(RIBOSOME, changed, UNKNOWN))
+    assert object_rows(result) == [RIBOSOME, changed, UNKNOWN]
+
+
+def test_a_manifest_without_the_record_set_of_objects_stays_without() -> None:
+    assert OBJECTS not in ids(patched(document(), "runs", config=objects_config(RIBOSOME)), "recordSet")
+
+
+def test_what_somebody_added_to_objects_stays_and_rows_stay_complete() -> None:
+    full = with_objects(RIBOSOME, MEMBRANE)
+    declared = entry(full, OBJECTS)
+    declared["field"].append({"@type": "cr:Field", "@id": f"{OBJECTS}/mine", "dataType": "sc:Text"})
+    for row in declared["data"]:
+        row[f"{OBJECTS}/mine"] = "x"
+    config = objects_config(MEMBRANE, UNKNOWN)
+    for result in (patched(full, config=config), built({"copick:config": config}, full)):
+        assert object_rows(result) == [MEMBRANE, UNKNOWN]
+        assert [row[f"{OBJECTS}/mine"] for row in entry(result, OBJECTS)["data"]] == ["x", None]
+        assert {frozenset(row) for row in entry(result, OBJECTS)["data"]} == {frozenset(ids(declared, "field"))}
+
+
+def test_objects_have_just_the_fields_that_somebody_left() -> None:
+    full = with_objects(RIBOSOME)
+    declared = entry(full, OBJECTS)
+    declared["field"] = declared["field"][0]
+    declared["data"] = {f"{OBJECTS}/name": "ribosome"}
+    config = objects_config(RIBOSOME, MEMBRANE)
+    result = entry(patched(full, config=config), OBJECTS)
+    assert result == {**declared, "data": [{f"{OBJECTS}/name": "ribosome"}, {f"{OBJECTS}/name": "membrane"}]}
+    assert object_rows(built({"copick:config": config}, full)) == [RIBOSOME, MEMBRANE]
+
+
+ODD: list[dict[str, Any]] = [{}, {"field": None, "data": None}, {"field": {"@id": 7}, "data": ["x", {}]}]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_objects_in_odd_forms(odd: dict[str, Any]) -> None:
+    base = document()
+    base["recordSet"].append({"@type": "cr:RecordSet", "@id": OBJECTS, **odd})
+    config = objects_config(RIBOSOME, RIBOSOME)
+    assert patched(base, config=config)["recordSet"] == base["recordSet"]
+    assert object_rows(built({"copick:config": config}, base)) == [RIBOSOME]
+
+
+# --- build -----------------------------------------------------------------------------------------------
+
+
+def built(properties: dict[str, Any], template: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+    """The document of an export that wrote all tables."""
+    files = {name: bytes_of(name) for name in TABLES}
+    return build(
+        template or {}, properties, **{"content_prefix": "", "files": files, "filled": TABLES, "splits": [], **options}
+    )
+
+
+def test_a_new_export_has_no_date_of_change() -> None:
+    source = document(dateModified="2020-01-01")
+    assert "dateModified" not in built({"name": "n"}, source)
+
+
+def test_an_export_that_changes_nothing_keeps_its_date() -> None:
+    first = built({"name": "n"})
+    same = built({"name": "n"}, first, modified="2026-03-04")
+    assert dump(same) == dump(first)
+    changed = patched(first, "runs", modified="2026-01-02")
+    assert dump(built({"name": "n"}, changed, modified="2026-03-04")) == dump(changed)
+
+
+def test_an_export_that_changes_something_is_dated() -> None:
+    first = patched(built({"name": "n"}), modified="2026-01-02")
+    other_name = built({"name": "m"}, first, modified="2026-03-04")
+    assert other_name == {**first, "name": "m", "dateModified": "2026-03-04"}
+    other_rows = built({"name": "n"}, first, modified="2026-03-04", files={"runs": b"other"})
+    assert other_rows["dateModified"] == "2026-03-04"
+
+
+def test_content_urls_follow_the_prefix_of_the_export() -> None:
+    prefix = "https://host/p/Croissant/"
+    for template in ({}, built({"name": "n"})):
+        result = built({"name": "n"}, template, content_prefix=prefix)
+        assert [e["contentUrl"] for e in result["distribution"]] == [f"{prefix}{t.file_name}" for t in TABLES.values()]
+
+
+def test_the_context_is_all_of_croissant() -> None:
+    """mlcroissant's own, the specification's Appendix 1, and the vocabularies that people describe datasets with."""
+    known = mlcroissant._src.core.rdf.make_context(mlcroissant._src.core.context.Context(conforms_to=CONFORMS_TO))
+    assert {key: CONTEXT.get(key) for key in known} == known
+    appendix = "annotation arrayShape excludes isArray readLines sdVersion unArchive value".split()
+    assert {key: CONTEXT[key] for key in appendix} == {key: f"cr:{key}" for key in appendix}
+    assert CONTEXT["prov"] == "http://www.w3.org/ns/prov#"
 
 
 # --- splits ----------------------------------------------------------------------------------------------
@@ -477,6 +669,17 @@ def test_what_somebody_said_of_a_split_stays_with_it() -> None:
     result = patched(full, "runs", splits=["mine", "test"])
     assert split_data(result) == [("mine", "https://example.org/mine"), ("test", f"{MLCOMMONS}test_split")]
     assert entry(result, "copick/splits")["description"] == "my own words"
+
+
+def test_new_splits_have_the_fields_that_somebody_added() -> None:
+    """mlcroissant and copick open no manifest with a row that lacks one."""
+    full = patched(document(), "runs", splits=["train"])
+    declared = entry(full, "copick/splits")
+    declared["field"].append({"@type": "cr:Field", "@id": "copick/splits/mine", "dataType": "sc:Text"})
+    declared["data"][0]["copick/splits/mine"] = "x"
+    rows = entry(patched(full, "runs", splits=["train", "test"]), "copick/splits")["data"]
+    assert [row["copick/splits/mine"] for row in rows] == ["x", None]
+    assert rows[0] == declared["data"][0]
 
 
 @pytest.mark.parametrize("data", [{"copick/splits/name": "train", "copick/splits/url": "u"}, None, "x", ["x"]])

@@ -169,8 +169,10 @@ def agrees(shown: Any, actual: Any) -> bool:
 
 def declared(*splits: str) -> dict[str, Any]:
     """The file objects and record sets, by `@id`, of a project with rows in all tables."""
-    checksums = dict.fromkeys(TABLES, "0" * 64)
-    document = _manifest.build({}, {}, content_prefix="", checksums=checksums, filled=TABLES, splits=splits)
+    files = dict.fromkeys(TABLES, b"")
+    config = {"pickable_objects": [{"name": "ribosome", "label": 1, "is_particle": True}]}
+    properties = {"copick:config": config}
+    document = _manifest.build({}, properties, content_prefix="", files=files, filled=TABLES, splits=splits)
     return {entry["@id"]: entry for entry in [*document["distribution"], *document["recordSet"]]}
 
 
@@ -187,6 +189,11 @@ def test_a_table_is_declared_in_the_form_that_is_shown() -> None:
         assert f"{name.replace('_', '-')}-csv" in entries
         fields = [field["@id"] for field in entries[f"copick/{name}"]["field"]]
         assert fields == [f"copick/{name}/{column}" for column in table.column_names]
+
+
+def test_objects_are_declared_in_the_form_that_is_shown() -> None:
+    (shown,) = json_values(section("Manifest [MAN]", "Pickable objects"))
+    assert agrees(shown, declared()["copick/pickable_objects"])
 
 
 def test_splits_are_declared_in_the_form_that_is_shown() -> None:

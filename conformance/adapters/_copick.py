@@ -6,11 +6,16 @@ exports it. Nothing here makes up for what a backend lacks: where the API fails,
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import zarr
+from copick.impl.cryoet_data_portal import CopickConfigCDP
+from copick.util import portal_cache
 
 from conformance.adapters._entities import Key, found, key_of, listed, made
 from conformance.adapters._values import from_array, from_mesh, from_points, to_array, to_mesh, to_points
@@ -29,7 +34,9 @@ class _CallersError(Exception):
 class CopickAdapter:
     """An adapter around a backend of copick; a method is the operation of its name."""
 
-    capabilities: ClassVar = "read volumes meshes portal config http write batch merge overlay export".split()
+    capabilities: ClassVar = """
+        read volumes meshes portal config http write batch merge overlay export append portal_source
+    """.split()
 
     def __init__(self) -> None:
         self._projects: dict[str, Any] = {}
@@ -109,6 +116,24 @@ class CopickAdapter:
         with suppress(_CallersError), self._batches[root].pop():
             if fail:
                 raise _CallersError
+
+
+def answer_for_the_portal(source: str, records: str) -> None:
+    """Have copick take records for what the portal answered to the project of a configuration, when that is opened.
+
+    copick keeps the portal's answers, of which this is one that is never too old.
+    """
+    os.environ["COPICK_PORTAL_CACHE_DIR"] = os.path.abspath("scratch/portal-cache")
+    os.environ["COPICK_PORTAL_CACHE_TTL"] = "0"
+    config = CopickConfigCDP(**json.loads(Path(source).read_bytes()))
+    answers = json.loads(Path(records).read_bytes())
+    portal_cache.get_or_fetch(
+        portal_cache.fingerprint_for_config(config),
+        config.dataset_ids,
+        portal_cache.settings_from_config(config),
+        fetch_fn=lambda: answers,
+        force=True,
+    )
 
 
 def _place(entity: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import copick_mlc
-from conformance.adapters._copick import CopickAdapter, Objects
+from conformance.adapters._copick import CopickAdapter, Objects, answer_for_the_portal
 from conformance.adapters._entities import KINDS
 from copick_mlc import _lock
 from copick_mlc.opening import open_project
@@ -47,11 +47,21 @@ class Adapter(CopickAdapter):
         rows = self._projects[root].index.rows(table, run)
         return [{name: getattr(row, name) for name in row.table.column_names} for row in rows]
 
-    def export(self, source: str, project_root: str, options: Mapping[str, Any]) -> str:
-        return copick_mlc.export_croissant(open_project(source), project_root, **options)
+    def export(self, source: str, project_root: str, options: Mapping[str, Any], records: str | None = None) -> str:
+        return copick_mlc.export_croissant(_opened(source, records), project_root, **options)
+
+    def append(self, manifest: str, source: str, options: Mapping[str, Any], records: str | None = None) -> str:
+        return copick_mlc.append_croissant(manifest, _opened(source, records), **options)
 
     def error_code(self, error: BaseException) -> str | None:
         return error.code if isinstance(error, copick_mlc.CroissantError) else None
+
+
+def _opened(source: str, records: str | None) -> Any:
+    """The project that is exported."""
+    if records is not None:
+        answer_for_the_portal(source, records)
+    return open_project(source)
 
 
 def _read_all(project: copick_mlc.CopickRootMLC) -> None:

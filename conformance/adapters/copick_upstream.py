@@ -7,9 +7,9 @@ from typing import Any
 
 import copick
 from copick.impl.mlcroissant import CSV_SCHEMA, CopickConfigMLCroissant, CopickRootMLC
-from copick.ops.croissant import export_croissant
+from copick.ops.croissant import append_croissant, export_croissant
 
-from conformance.adapters._copick import CopickAdapter, Objects
+from conformance.adapters._copick import CopickAdapter, Objects, answer_for_the_portal
 
 
 class Adapter(CopickAdapter):
@@ -41,9 +41,20 @@ class Adapter(CopickAdapter):
         first = schema["columns"][0]
         return [{name: row.get(name) for name in schema["columns"]} for row in rows if run in (None, row[first])]
 
-    def export(self, source: str, project_root: str, options: Mapping[str, Any]) -> str:
-        manifest: str = export_croissant(copick.from_file(source), project_root, **options)
+    def export(self, source: str, project_root: str, options: Mapping[str, Any], records: str | None = None) -> str:
+        manifest: str = export_croissant(_opened(source, records), project_root, **options)
         return manifest
+
+    def append(self, manifest: str, source: str, options: Mapping[str, Any], records: str | None = None) -> str:
+        place: str = append_croissant(manifest, _opened(source, records), **options)
+        return place
 
     def error_code(self, error: BaseException) -> str | None:
         return None
+
+
+def _opened(source: str, records: str | None) -> Any:
+    """The project that is exported."""
+    if records is not None:
+        answer_for_the_portal(source, records)
+    return copick.from_file(source)

@@ -72,9 +72,12 @@ class StaleChecksum(Saboteur):
     def break_something(self) -> None:
         declare = _manifest._declare_file
 
-        def keep(distribution: list[Any], table: Any, checksum: str, prefix: str) -> dict[str, Any]:
+        def keep(distribution: list[Any], table: Any, data: bytes, prefix: str) -> None:
             known = _manifest._entry(distribution, table.file_object_id)
-            return declare(distribution, table, known["sha256"] if known else checksum, prefix)
+            old = known["sha256"] if known else None
+            declare(distribution, table, data, prefix)
+            if known is not None:
+                known["sha256"] = old
 
         _manifest._declare_file = keep
 

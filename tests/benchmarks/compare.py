@@ -59,8 +59,6 @@ def located(row: Any) -> Any:
 
 
 def write_manifest(directory: Path, files: dict[str, bytes], manifest: Any) -> Path:
-    import hashlib
-
     document = manifest.build(
         {},
         {
@@ -70,7 +68,7 @@ def write_manifest(directory: Path, files: dict[str, bytes], manifest: Any) -> P
             "copick:config": config(),
         },
         content_prefix="",
-        checksums={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        files=files,
         filled=list(files),
         splits=[],
     )
