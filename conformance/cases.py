@@ -31,6 +31,7 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("begin", "end"), ("batch",)),
     "export": ("export",),
     "append": ("append",),
+    "publish": ("publish",),
 }
 # And so do some arguments.
 _ARGUMENT_NEEDS: Mapping[str, Mapping[str, str]] = {
@@ -43,7 +44,7 @@ _ARGUMENT_NEEDS: Mapping[str, Mapping[str, str]] = {
 ONLY_OF: Mapping[str, str] = {
     "portal": "read",
     **dict.fromkeys(("batch", "merge", "locks"), "write"),
-    **dict.fromkeys(("append", "portal_source"), "export"),
+    **dict.fromkeys(("append", "portal_source", "publish"), "export"),
 }
 
 
@@ -167,7 +168,9 @@ def _step(step: Any, place: str) -> Iterator[Step]:
 
 
 def _writes(document: Mapping[str, Any]) -> bool:
-    return any(step.get("op") in (*_CHANGES, "export", "append") or "trial" in step for step in document["steps"])
+    return any(
+        step.get("op") in (*_CHANGES, "export", "append", "publish") or "trial" in step for step in document["steps"]
+    )
 
 
 def _checks(checks: Any, place: str) -> Iterator[Step]:
@@ -227,6 +230,8 @@ def _type_of(schema: Mapping[str, Any]) -> type | None:
 
 def changes(trial: Mapping[str, Any]) -> list[Any]:
     """All operations of a trial."""
+    if "publish" in trial:
+        return [{"op": "publish", **trial["publish"]}]
     writers = trial.get("writers", [trial.get("writer", [])])
     return [operation for steps in writers for operation in (steps if isinstance(steps, list) else [steps])]
 

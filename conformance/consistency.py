@@ -25,7 +25,9 @@ from conformance.tables import TABLES, Table
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 _LOCAL = re.compile(r"(?:file|local)://")
+_SIZE = re.compile(r"\d+ B", re.ASCII)
 _SPLITS = "copick/splits"
+_OBJECTS = "copick/pickable_objects"
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class _Project:
         for name, records in self._records.items():
             yield from self._record_set(TABLES[name], records)
         yield from self._splits()
+        yield from self._pickable_objects()
         yield from self._references()
         yield from self._urls()
         yield from self._strays()
@@ -97,6 +100,7 @@ class _Project:
         declared = self._files[table.file_object].get("sha256")
         if declared is not None and declared != hashlib.sha256(data).hexdigest():
             yield f"{table.file} does not have the declared sha256"
+        yield from _measures(table, self._files[table.file_object], data)
         try:
             records = read(data)
         except ValueError as error:
@@ -147,6 +151,29 @@ class _Project:
             yield f"{_SPLITS} names {', '.join(named) or 'none'}, and runs have {', '.join(wanted)}"
         if any(f"{_SPLITS}/url" not in row for row in data):
             yield f"a row of {_SPLITS} has no url"
+
+    def _pickable_objects(self) -> Iterator[str]:
+        """Whether the manifest repeats the pickable objects of its configuration, where it repeats them."""
+        declared = self._sets.get(_OBJECTS)
+        there = [field.get("@id") for field in documents.objects(declared, "field")]
+        if f"{_OBJECTS}/name" not in there:
+            return
+        fields = [f"{_OBJECTS}/{name}" for name in ("name", "label", "is_particle") if f"{_OBJECTS}/{name}" in there]
+        wanted = [[item.get(field.rpartition("/")[2]) for field in fields] for item in self._defined().values()]
+        repeated = [[row.get(field) for field in fields] for row in documents.objects(declared, "data")]
+        if sorted(map(str, wanted)) != sorted(map(str, repeated)):
+            yield f"{_OBJECTS} says {repeated}, and copick:config {wanted}"
+        if not wanted:
+            yield f"there is a record set {_OBJECTS} and no pickable object"
+
+    def _defined(self) -> dict[str, dict[str, Any]]:
+        """The pickable objects of `copick:config`, in whatever form that is, by name."""
+        config = self._document.get("copick:config")
+        if isinstance(config, dict) and "@value" in config:
+            config = config["@value"]
+        if isinstance(config, str):
+            config = documents.parse(config)
+        return {str(item.get("name")): item for item in documents.objects(config, "pickable_objects")}
 
     def _references(self) -> Iterator[str]:
         """Whether rows belong to runs and voxel spacings that have rows."""
@@ -218,6 +245,15 @@ def read(data: bytes) -> Records:
         if len(row) != len(header):
             raise ValueError(f"{len(row)} cells where the header has {len(header)}: {','.join(row)}")
     return Records(header, [dict(zip(header, row, strict=True)) for row in rows])
+
+
+def _measures(table: Table, declared: Mapping[str, Any], data: bytes) -> Iterator[str]:
+    """Whether the size and the MD5 that are declared of a table are those of its bytes."""
+    size = declared.get("contentSize")
+    if _SIZE.fullmatch(str(size)) and size != f"{len(data)} B":
+        yield f"{table.file} has {len(data)} bytes and is said to have {size}"
+    if declared.get("md5") not in (None, hashlib.md5(data, usedforsecurity=False).hexdigest()):
+        yield f"{table.file} does not have the declared md5"
 
 
 def _cells(table: Table, rows: list[dict[str, str]]) -> Iterator[str]:

@@ -19,6 +19,9 @@ from conformance.workspace import MANIFEST, Workspace
 
 _REMOVE = object()
 
+#: When a file was last changed, in seconds, that an edit has aged.
+LONG_AGO = 978307200.0
+
 
 class EditError(Exception):
     """An edit does not find what it is about, so what comes after it proves nothing."""
@@ -82,6 +85,12 @@ def mode(workspace: Workspace, *, path: str, mode: str) -> None:
     os.chmod(workspace.path(path), int(mode, 8))
 
 
+def age(workspace: Workspace, *, path: str) -> None:
+    place = workspace.path(path)
+    for file in [place, *(os.path.join(parent, name) for parent, _, names in os.walk(place) for name in names)]:
+        os.utime(file, (LONG_AGO, LONG_AGO))
+
+
 def checksums(workspace: Workspace, *, path: str = MANIFEST) -> None:
     place = workspace.path(path)
     document = documents.parse(_get(place))
@@ -89,7 +98,12 @@ def checksums(workspace: Workspace, *, path: str = MANIFEST) -> None:
     for entry in documents.objects(document, "distribution"):
         file = files.get(entry.get("@id", ""))
         if file and os.path.isfile(file):
-            entry["sha256"] = hashlib.sha256(_get(file)).hexdigest()
+            data = _get(file)
+            entry["sha256"] = hashlib.sha256(data).hexdigest()
+            if "contentSize" in entry:
+                entry["contentSize"] = f"{len(data)} B"
+            if "md5" in entry:
+                entry["md5"] = hashlib.md5(data, usedforsecurity=False).hexdigest()
     _put(place, documents.dump(document))
 
 
@@ -104,7 +118,7 @@ def unlock(workspace: Workspace, *, path: str = MANIFEST) -> None:
 #: Every edit by its name.
 EDITS: Mapping[str, Callable[..., None]] = {
     function.__name__.rstrip("_"): function
-    for function in (write, replace, set_, remove, mkdir, move, link, mode, checksums, lock, unlock)
+    for function in (write, replace, set_, remove, mkdir, move, link, mode, age, checksums, lock, unlock)
 }
 
 

@@ -6,6 +6,7 @@ numbers and lists of lists are coordinates, shapes and matrices, and there it al
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -145,6 +146,13 @@ def _any(wanted: Any, got: Any, path: str) -> Difference | None:
     return Difference(f"one of {show(wanted)}", show(got), path)
 
 
+def _date(_: Any, got: Any, path: str) -> Difference | None:
+    """Whether it is today's date somewhere: who wrote it may live by another clock, and midnight may have been since."""
+    today = datetime.datetime.now(datetime.timezone.utc).date()
+    dates = [str(today + datetime.timedelta(days=days)) for days in (-1, 0, 1)]
+    return None if got in dates else Difference(f"the date of today, {today}", show(got), path)
+
+
 def _count(items: Sequence[Any], unmatched: Sequence[Any]) -> str:
     count = "1 element" if len(items) == 1 else f"{len(items)} elements"
     return f"{count}, among them {show(unmatched)}" if unmatched else count
@@ -156,6 +164,7 @@ _MATCHERS: Mapping[str, Callable[[Any, Any, str], Difference | None]] = {
     "@contains": _contains,
     "@lacks": _lacks,
     "@any": _any,
+    "@date": _date,
 }
 
 

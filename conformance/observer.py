@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from conformance import commits, consistency, documents, snapshot
+from conformance.edits import LONG_AGO
 from conformance.matching import ANY, Difference, difference, show
 from conformance.tables import TABLES
 from conformance.workspace import MANIFEST, Workspace
@@ -55,6 +56,7 @@ def file(
     sha256: str | None = None,
     mode: str | None = None,
     link: bool = False,
+    aged: bool = False,
 ) -> Difference | None:
     place = workspace.path(path)
     if not os.path.isfile(place):
@@ -68,6 +70,8 @@ def file(
         return Difference(f"the sha256 {sha256}", found.content, path)
     if mode is not None and found.mode != int(mode, 8):
         return Difference(f"the mode {int(mode, 8):o}", f"{found.mode:o}", path)
+    if aged and os.stat(place).st_mtime != LONG_AGO:
+        return Difference("a file that nobody has written", "one that was written anew", path)
     return None
 
 

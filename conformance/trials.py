@@ -1,4 +1,4 @@
-"""Trials: a project that several processes write at once, and one whose writer is killed, again and again.
+"""Trials: a project that several processes write at once, one whose writer is killed, and one that is published amid this.
 
 Each function is one trial; its keyword arguments are those of the trial, and case.schema.json says the same. What comes
 of it is judged from the files, by the rules of SPEC.md, Commits [COM]; no moment at which something happens, and no
@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from conformance import observer
+from conformance import observer, snapshot
 from conformance.client import AdapterError, Client, Response
 from conformance.commits import make, tables_of
 from conformance.consistency import identity
@@ -452,6 +452,217 @@ class _Spares:
         return self._ready.popleft().result()
 
 
+# --- publications ----------------------------------------------------------------------------------------
+
+
+def publications(stage: Stage, *, publish: Mapping[str, Any], kills: int, seed: int) -> Outcome:
+    with _Spares(stage) as spares, tempfile.TemporaryDirectory(prefix="conformance-") as backup:
+        trial = _Publications(stage, publish, random.Random(seed), backup)
+        trial.begin(spares.next())
+        for _ in range(kills):
+            trial.kill(spares.next())
+        trial.end(spares.next())
+    return trial.outcome()
+
+
+#: What an artifact is made of: the checksums of its files, by path in it.
+Data: TypeAlias = "Mapping[str, str]"
+
+
+class _Publications:
+    """A publication that is killed; whoever comes next publishes again, to the end."""
+
+    def __init__(self, stage: Stage, publish: Mapping[str, Any], moments: random.Random, backup: str) -> None:
+        self._stage, self._publish, self._moments = stage, publish, moments
+        self._target, self._backup = publish["project_root"], os.path.join(backup, "target")
+        self._old = self._new = _artifacts(self._target)
+        self._took = 0.0
+        self._tried = self._amid = 0
+        self._faults: list[str] = []
+        self._judged = True
+
+    def begin(self, client: Client) -> None:
+        """See what a publication makes of the target that is not killed."""
+        if os.path.isdir(self._target):
+            shutil.copytree(self._target, self._backup, symlinks=True)
+        with _ending(client):
+            started = time.monotonic()
+            _succeed(client, "publish", self._publish)
+            self._took = time.monotonic() - started
+            client.finish()
+        self._new = _artifacts(self._target)
+
+    def kill(self, client: Client) -> None:
+        """Publish what the last kill broke off, begin again with the target as it was, and kill this process amid it."""
+        with _ending(client):
+            self._resume(client)
+            shutil.rmtree(self._target)
+            if os.path.isdir(self._backup):
+                shutil.copytree(self._backup, self._target, symlinks=True)
+            with _TreeKiller(client, self._target, self._moments, self._took / 4) as killer:
+                try:
+                    _succeed(client, "publish", self._publish)
+                except AdapterError:
+                    if not killer.has_struck:
+                        raise
+            client.strike()
+        self._tried += 1
+        self._judged = False
+        now = _artifacts(self._target)
+        self._amid += now not in (self._old, self._new)
+        fault = self._state(now)
+        if fault:
+            self._lose(fault)
+
+    def end(self, client: Client) -> None:
+        """See in this process, which is not killed, what became of the last kill."""
+        with _ending(client):
+            self._resume(client)
+            client.finish()
+
+    def outcome(self) -> Outcome:
+        figures = {
+            "kills": self._tried,
+            "kills survived": self._tried - len(self._faults),
+            "kills amid copies": self._amid,
+        }
+        fault = _fault(self._faults, self._tried, "kills were not survived")
+        return _outcome("all kills survived", filter(None, [fault]), figures)
+
+    def _resume(self, client: Client) -> None:
+        response = _ask(client, "publish", self._publish)
+        path = os.path.relpath(self._manifest, self._stage.workspace.work)
+        disorder = observer.check(self._stage.workspace, "consistent", {"path": path})
+        if response.error:
+            self._lose(f"the next publication fails: {response.message}")
+        elif disorder:
+            self._lose(f"after the next publication {disorder.got}")
+        elif _artifacts(self._target) != self._new:
+            self._lose("the next publication does not make what one does that is not killed")
+        self._judged = True
+
+    def _lose(self, fault: str) -> None:
+        """Note that the last kill was not survived, once; without one nothing can be shown."""
+        if self._tried == 0:
+            raise _NoTrialError(fault)
+        if not self._judged:
+            self._faults.append(fault)
+        self._judged = True
+
+    def _state(self, now: Mapping[str, Data]) -> str | None:
+        """What is wrong with the files after a kill."""
+        for name in sorted({*self._old, *self._new, *now}):
+            if now.get(name) not in (self._old.get(name), self._new.get(name)):
+                return f"{name} is neither the old one nor the new one"
+        if not self._has_begun_to_commit():
+            return None
+        late = sorted(name for name in {*now, *self._new} if now.get(name) != self._new.get(name))
+        if late:
+            return f"tables and manifest are written before {late[0]} is in place"
+        try:
+            tables_of(self._manifest)
+        except (OSError, ValueError) as error:
+            if os.path.exists(self._manifest):
+                return f"manifest and tables do not fit: {error}"
+        return None
+
+    def _has_begun_to_commit(self) -> bool:
+        return _published(os.path.dirname(self._manifest)) != _published(os.path.join(self._backup, "Croissant"))
+
+    @property
+    def _manifest(self) -> str:
+        return os.path.join(self._target, "Croissant", "metadata.json")
+
+
+class _TreeKiller(_Killer):
+    """Looks at the files of all directories."""
+
+    def _files(self) -> set[tuple[str, int, int]]:
+        found = set()
+        for parent, directories, names in os.walk(self._directory):
+            for name in [*directories, *names]:
+                with suppress(FileNotFoundError):
+                    status = os.lstat(os.path.join(parent, name))
+                    found.add((os.path.join(parent, name), status.st_ino, status.st_mtime_ns))
+        return found
+
+
+def _artifacts(directory: str) -> dict[str, dict[str, str]]:
+    """The data below a directory, by path: what has a hidden name, or is empty, is none."""
+    found: dict[str, dict[str, str]] = {}
+    for path, entry in snapshot.take(directory).items():
+        above, store, inside = path.partition(".zarr/")
+        names = f"{above}{store}".split("/")
+        if entry.kind != "directory" and names[0] != "Croissant" and not any(name.startswith(".") for name in names):
+            found.setdefault(f"{above}{store}", {})[inside] = entry.content
+    return found
+
+
+def _published(directory: str) -> dict[str, str]:
+    """The tables and the manifest in a directory, be it pending."""
+    there = snapshot.take(directory)
+    names = [table.file for table in TABLES.values()] + ["metadata.json", "metadata.json.pending"]
+    return {name: there[name].content for name in names if name in there}
+
+
+def changing_source(
+    stage: Stage, *, publish: Mapping[str, Any], source: str, copy: str, texts: Sequence[str], times: int
+) -> Outcome:
+    place = stage.workspace.path(source)
+    tally = _Tally()
+    with _process(stage) as client:
+        _succeed(client, "publish", publish)
+        for _ in range(times):
+            shutil.rmtree(publish["project_root"])
+            with _changing(place, texts, os.path.join(stage.workspace.work, "changing")):
+                response = _ask(client, "publish", publish)
+            tally.asked += 1
+            fault = _copied(stage, response, publish["project_root"], copy, texts)
+            if fault:
+                tally.failures.append(fault)
+        client.finish()
+    figures = {"publications": tally.asked, "publications that fit": tally.asked - len(tally.failures)}
+    fault = _fault(tally.failures, tally.asked, "publications do not fit")
+    return _outcome("copies that are as their rows say, or storage-failed", filter(None, [fault]), figures)
+
+
+@contextmanager
+def _changing(path: str, texts: Sequence[str], temporary: str) -> Iterator[None]:
+    """Replace a file again and again, in one step each."""
+    over = threading.Event()
+
+    def change() -> None:
+        while not over.is_set():
+            for text in texts:
+                Path(temporary).write_text(text, encoding="utf-8")
+                os.replace(temporary, path)
+
+    with ThreadPoolExecutor(1) as pool:
+        changing = pool.submit(change)
+        try:
+            yield
+        finally:
+            over.set()
+        changing.result()
+
+
+def _copied(stage: Stage, response: Response, target: str, copy: str, texts: Sequence[str]) -> str | None:
+    """What is wrong after a publication whose source changed."""
+    manifest = os.path.relpath(os.path.join(target, "Croissant", "metadata.json"), stage.workspace.work)
+    if response.error:
+        if "codes" in stage.capabilities and response.code != "storage-failed":
+            return f"the error {response.code}: {response.message}"
+        return "there is a manifest, and an error" if os.path.lexists(stage.workspace.path(manifest)) else None
+    copied = Path(stage.workspace.path(copy))
+    if not copied.is_file() or copied.read_text(encoding="utf-8") not in texts:
+        return f"{copy} is nothing that the source was"
+    for check, arguments in (("sums", {"table": "picks"}), ("consistent", {})):
+        found = observer.check(stage.workspace, check, {**arguments, "path": manifest})
+        if found:
+            return found.got
+    return None
+
+
 # --- processes and changes -------------------------------------------------------------------------------
 
 
@@ -570,7 +781,9 @@ def _shown(rows: set[Row]) -> str:
 
 
 #: Every trial by its name.
-TRIALS: Mapping[str, Callable[..., Outcome]] = {function.__name__: function for function in (reads, writers, kills)}
+TRIALS: Mapping[str, Callable[..., Outcome]] = {
+    function.__name__: function for function in (reads, writers, kills, publications, changing_source)
+}
 
 
 def run(stage: Stage, name: str, arguments: Mapping[str, Any]) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import multiprocessing
 import shlex
 import sys
 import warnings
@@ -66,7 +67,8 @@ def executor(jobs: int) -> Iterator[Executor | None]:
     if jobs == 1:
         yield None
         return
-    with ProcessPoolExecutor(jobs) as pool:
+    # Not forked: fsspec's file systems have a thread, and what it holds a forked process would wait for.
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         yield pool
 
 

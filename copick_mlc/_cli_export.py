@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from copick_mlc import _cli_options as values
 from copick_mlc import _storage, _urls
 from copick_mlc._cli import add_command, executor, print_preview, progress_line, reported, summarise
 from copick_mlc._tables import TABLES
-from copick_mlc.errors import UsageError
+from copick_mlc.errors import CroissantWarning, UsageError
 from copick_mlc.index import CroissantIndex
 
 _EXPORT_EXAMPLES = """examples:
@@ -112,8 +113,11 @@ def _sharded(root: Any, shard: tuple[int, int], given: dict[str, Any]) -> dict[s
     from copick_mlc._portal import PortalOptions
     from copick_mlc._sources import open_source
 
-    names = open_source(root, PortalOptions()).run_names
-    wanted = names if given["runs"] is None else [name for name in names if name in given["runs"]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CroissantWarning)  # the export warns of the same
+        names = open_source(root, PortalOptions()).run_names
+    chosen = set(names if given["runs"] is None else given["runs"])
+    wanted = [name for name in names if name in chosen]
     part, count = shard
     runs = wanted[part - 1 :: count]
     others = set(wanted) - set(runs)

@@ -11,7 +11,7 @@ import posixpath
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -98,7 +98,8 @@ class Collected:
     """The rows of a project, or of some runs of it.
 
     Attributes:
-        rows: The rows that are exported, each with the key it has in the source.
+        rows: The rows that are exported.
+        renamed: Of those with a new name: the table, the key, and the key in the source.
         matched: What the filters matched.
         notes: What a person should know.
         outside: The number of rows that have absolute URLs.
@@ -106,7 +107,8 @@ class Collected:
         moves: The artifacts that are to be copied.
     """
 
-    rows: list[tuple[Key, Row]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    renamed: list[tuple[str, Key, Key]] = field(default_factory=list)
     matched: set[tuple[str, str]] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     outside: int = 0
@@ -115,6 +117,7 @@ class Collected:
 
     def add(self, other: Collected) -> None:
         self.rows += other.rows
+        self.renamed += other.renamed
         self.matched |= other.matched
         self.notes += other.notes
         self.outside += other.outside
@@ -173,6 +176,8 @@ class Work:
             row = self.renames.apply(item.row)
             if item.renamed:
                 row = replace(row, **item.renamed)  # type: ignore[type-var]
+            if row is not item.row:
+                collected.renamed.append((row.table.name, row.key, item.row.key))
             columns: dict[str, Any] = {}
             url = getattr(row, "url", None)
             if url and item.moves_to:
@@ -183,7 +188,7 @@ class Work:
                 columns |= self._columns_of_file(item, row, collected)
             if columns:
                 row = replace(row, **columns)  # type: ignore[type-var]
-            collected.rows.append((item.row.key, row))
+            collected.rows.append(row)
             if url and item.moves_to and item.fs is not None:
                 collected.moves.append(Move(row, item.fs, item.path))
 
@@ -246,7 +251,7 @@ def collect(
     notes: list[str] = []
     work = Work(
         source.places,
-        selection.fresh(),  # of what has matched here, others need to know nothing
+        selection.of_artifacts(),
         choices.renames(),
         bases,
         choices.compute_file_sha256,
@@ -267,7 +272,7 @@ def collect(
     selection.matched |= collected.matched
     unmatched = portal.unmatched(item for _, items in runs for item in items)
     notes = [*collected.notes, *_remarks(collected, bases[0]), *selection.unmatched(), *unmatched]
-    return _tables(collected.rows), _apart(collected), notes
+    return _tables(collected), _apart(collected), notes
 
 
 def _parts(
@@ -280,13 +285,16 @@ def _parts(
     size = -(-len(runs) // _CHUNKS) or 1
     chunks = [runs[start : start + size] for start in range(0, len(runs), size)]
     there = tuple(place for place in work.places if place.has_runs())
-    handed = _Handed(work, there, secrets.token_hex(8))
+    export = secrets.token_hex(8)
     futures: list[Future[Collected]] = []
     try:
-        for chunk in chunks:
-            futures.append(executor.submit(handed, chunk))  # noqa: PERF401  # those before one that is refused count
+        for number, chunk in enumerate(chunks):
+            handed = _Handed(work, chunk, there, export, number)
+            futures.append(executor.submit(handed))  # one by one: where one is refused, others wait already
         for chunk, future in zip(chunks, futures, strict=True):
             yield len(chunk), future.result()
+    except BrokenExecutor as error:
+        raise StorageError("storage-failed", f"a worker of the executor died: {error}") from error
     finally:
         for future in futures:
             future.cancel()  # where one failed, nobody needs the others
@@ -298,18 +306,26 @@ class _Handed:
 
     Attributes:
         work: The work.
+        runs: The runs, with what is known of each.
         there: The directories that have runs.
-        export: Another one in each export: dask gives for the same arguments the result that it has.
+        export: Another one in each export.
+        number: Another one in each chunk.
     """
 
     work: Work
+    runs: Sequence[tuple[str, Sequence[Item]]]
     there: tuple[Place, ...]
     export: str
+    number: int
 
-    def __call__(self, runs: Sequence[tuple[str, Sequence[Item]]]) -> Collected:
+    def __call__(self) -> Collected:
         with _arriving:
             _arrive(self.there, self.export)
-        return self.work(runs)
+        return self.work(self.runs)
+
+    def __dask_tokenize__(self) -> tuple[str, int]:
+        """What dask knows it by, which for one name gives the result that it has. It would else look at every row."""
+        return self.export, self.number
 
 
 _arriving = threading.Lock()
@@ -345,15 +361,16 @@ def _can_reach(runs: Iterable[tuple[str, list[Item]]], selection: Selection, not
     return True
 
 
-def _tables(found: Sequence[tuple[Key, Row]]) -> dict[str, list[Row]]:
+def _tables(collected: Collected) -> dict[str, list[Row]]:
     rows: dict[str, dict[Key, Row]] = {name: {} for name in TABLES}
-    for old, row in found:
+    for row in collected.rows:
         name, key = row.table.name, row.key
         if key in rows[name]:  # [EXP-019]
-            other = next(before for before, first in found if first.table.name == name and first.key == key)
+            olds = [old for table, new, old in collected.renamed if (table, new) == (name, key)]
+            one, two = [*olds, key][:2]  # one of them may have had this name from the beginning
             raise UsageError(
                 "option-invalid",
-                f"the name maps or the session_id_template make one row of two in {name}: {other} and {old} both "
+                f"the name maps or the session_id_template make one row of two in {name}: {one} and {two} both "
                 f"become {key}",
             )
         rows[name][key] = row
@@ -369,7 +386,7 @@ def _apart(collected: Collected) -> list[Move]:
         moved.add((move.row.table.name, move.row.key))
         if first.path != move.path:
             raise _clash(move.row, first.row)
-    for _, row in collected.rows if moves else ():
+    for row in collected.rows if moves else ():
         place = _place(row)
         if place in moves and (row.table.name, row.key) not in moved:
             raise _clash(moves[place].row, row)

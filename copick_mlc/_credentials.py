@@ -37,6 +37,8 @@ _COMPANIONS = {
     "signature": frozenset({"expires", "policy"}),
 }
 
+# Without one of these there is neither user info nor a parameter.
+_MARKS = re.compile("[@?#]")
 _USER_INFO = re.compile(r"://([^/?#]*)@")
 _SCHEME_LETTERS = f"{string.ascii_letters}{string.digits}+.-"
 # Where one link of a chained URL ends. Elsewhere :: may stand in an IPv6 address or in a secret.
@@ -45,6 +47,8 @@ _NEXT_LINK = re.compile(r"(::(?=/|[A-Za-z][A-Za-z0-9+.\-]*(?:://|::)))")
 
 def found_in(url: str) -> str | None:
     """What of a URL, chained ones included, is a credential, in words that do not show it; None where nothing is."""
+    if not _MARKS.search(url):
+        return None  # at once, for most of very many
     for match in _USER_INFO.finditer(url):
         if found := _of_user_info(match):
             return found

@@ -410,9 +410,10 @@ def _declare_splits(record_sets: list[Any], names: list[str]) -> None:
     runs = _entry(record_sets, "copick/runs") or {}
     field = _entry(runs.get("field", []), "copick/runs/split")
     if field is not None:
-        field.pop("references", None)
         if _splits.can_be_referred_to(names):  # [MAN-031]
             field["references"] = {"field": {"@id": f"{SPLITS_ID}/name"}}
+        else:
+            field.pop("references", None)
     entry = _entry(record_sets, SPLITS_ID)
     if not names:  # [MAN-028]
         if entry is not None:

@@ -61,7 +61,7 @@ class Selection:
         Raises:
             UsageError: `option-invalid`, for what is no copick URI [EXP-016].
         """
-        self._names = {"runs": as_list(runs), "objects": as_list(objects)}
+        self._names = {option: _as_set(names) for option, names in {"runs": runs, "objects": objects}.items()}
         self._uris: dict[str, dict[str, dict[str, Any]] | None] = {}
         kinds = {option: kind for option, kind, _ in _KINDS.values()}
         for option, given in uris.items():
@@ -78,6 +78,12 @@ class Selection:
         """The same filters, of which none has matched yet."""
         new = copy.copy(self)
         new.matched = set()
+        return new
+
+    def of_artifacts(self) -> Selection:
+        """The same filters but that by run, which may name very many, for whoever gets only runs that are selected."""
+        new = self.fresh()
+        new._names = {**self._names, "runs": None}
         return new
 
     def has_run(self, name: str) -> bool:
@@ -108,8 +114,16 @@ class Selection:
 
     def _has_name(self, option: str, name: str) -> bool:
         names = self._names[option]
+        if names is None:
+            return True
         self.matched.add((option, name))
-        return names is None or name in names
+        return name in names
+
+
+def _as_set(names: Iterable[str] | None) -> dict[str, None] | None:
+    """The names, each once, in order."""
+    listed = as_list(names)
+    return None if listed is None else dict.fromkeys(listed)
 
 
 def _parse(uri: str, kind: str, option: str) -> dict[str, Any]:

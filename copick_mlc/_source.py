@@ -16,7 +16,7 @@ from copick_mlc import _layout, _storage, _urls
 from copick_mlc._tables import Key, Row, RunRow, TomogramRow, VoxelSpacingRow
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """A row of the source, its URL absolute.
 
@@ -35,7 +35,7 @@ class Item:
     path: str = ""
     is_remote: bool = False
     moves_to: str | None = None
-    renamed: Mapping[str, Any] = field(default_factory=dict)
+    renamed: Mapping[str, Any] | None = None
     passes: bool = True
 
 

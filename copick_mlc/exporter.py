@@ -344,9 +344,10 @@ class Export:
             return base, [target, base], _content_prefix(base)
         if source.base_url is None:
             return None, [target], ""
+        base = _credentials.stripped(source.base_url)  # [EXP-032]
         if source.manifest_url == self.url:
-            return source.base_url, [source.base_url, target], _content_prefix(source.base_url)
-        return source.base_url, [source.base_url], ""
+            return base, [base, target], _content_prefix(base)
+        return base, [base], ""
 
 
 def _today() -> str:
@@ -494,7 +495,8 @@ def append_croissant(
         Path or URL of the metadata.json.
 
     Raises:
-        MissingError, DataError: as `CroissantIndex.from_url`; DataError also `manifest-rejected` [APP-006].
+        MissingError, DataError: as `CroissantIndex.from_url`; DataError also `manifest-rejected` [APP-006], and
+            `url-local`, for data on the local disk where the manifest is not [SEC-002].
         UsageError: `option-invalid`, `source-unsupported`, `name-invalid`.
         ReadOnlyError: `read-only`, where the manifest cannot be written.
         LockedError, StorageError: as `CroissantIndex.commit`.
@@ -520,34 +522,42 @@ def append_croissant(
     )
     renames, wanted = choices.renames(), assignments(splits or {})
     index = _writable(dest_metadata_path)
+    for name in TABLES:
+        index.count(name)  # reads the table: what is broken is found before there is work, and see below
     source = open_source(source_root, choices.portal())
     rows, _, notes = collect(source, choices, [_urls.published(index.base_url)], progress, executor)
     _assign_splits(rows, wanted, {})
-    # A row that is there already is not put again: who changes or removes it meanwhile has the last word.
+    # A row that was there when all began is not put again: who changes or removes it meanwhile has the last word.
     there = [index]
     if isinstance(source_root, CopickRootMLC) and source.manifest_url == index.url:
         there.append(source_root.index)  # which may have been read long ago
     added = [row for table in rows.values() for row in table if not _is_in(there, row)]
-    for row in added:
-        cells_of(row)  # raises for what is none, before there is anything to commit
+    for row in added:  # what nobody could read raises before there is anything to commit
+        cells_of(row)
+        if row.table.has_url:
+            index.absolute_url(getattr(row, "url", ""))  # [SEC-002]
     with index.exclusive():  # from here on nobody else changes what is there
         index.reload()
         if validate:
             index.before_commit(
-                lambda document: notes.extend(_findings(document, check_with_mlcroissant(document, index.url)))
+                lambda document: _warn(_findings(document, check_with_mlcroissant(document, index.url)))
             )
         definitions = renames.definitions(source_root.config.pickable_objects)
         new, remarks = _new_objects(index.config.get("pickable_objects") or [], definitions)
         merged = [_kept(index.find(row), row) for row in added]
+        _warn([*notes, *remarks])
         with _all_or_nothing(index):
             for definition in new:
                 index.put_object(definition)
             for row in merged:
                 index.put(row)  # [APP-002]
-        notes += remarks
-    for note in notes:
-        warnings.warn(note, CroissantWarning, stacklevel=2)
     return index.url
+
+
+def _warn(notes: Iterable[str]) -> None:
+    """Warn before anything is written, so that nothing is where somebody makes errors of warnings."""
+    for note in notes:
+        warnings.warn(note, CroissantWarning, stacklevel=3)
 
 
 def _writable(location: str | os.PathLike[str]) -> CroissantIndex:
@@ -632,8 +642,7 @@ def set_splits(
     """
     index = _writable(dest_metadata_path)
     gone = [unassign] if isinstance(unassign, str) else list(unassign or [])
-    with index.exclusive():  # from here on nobody else adds, removes or changes a run
-        index.reload()
+    with index.exclusive():  # before runs.csv is read, so that nobody else adds, removes or changes a run meanwhile
         if unknown := sorted(name for name in gone if not index.has("runs", name)):
             raise UnknownRunError("run-unknown", f"no such runs in this project: {', '.join(unknown)}", path=index.url)
         with _all_or_nothing(index):

@@ -18,6 +18,7 @@ from typing import Any
 
 import copick
 import copick.ops.croissant
+import fsspec
 import mlcroissant
 import numpy as np
 import pytest
@@ -201,13 +202,15 @@ def test_the_signature_has_what_is_documented(ours: Callable[..., Any]) -> None:
 # --- rows and data ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", ["other", "project/more"], ids=["outside", "below the base"])
-@pytest.mark.parametrize("exporter", ["copick's", "ours"])
+# copick's exporter declares a base, ours does not.
+@pytest.mark.parametrize(
+    ("exporter", "place"), [("copick's", "other"), ("ours", "project/more")], ids=["outside", "below the base"]
+)
 def test_rows_are_united_and_data_is_read(
     project: Path, tmp_path: Path, other_template: Path, place: str, exporter: str
 ) -> None:
     manifest = project / "Croissant" / "metadata.json"
-    if exporter == "ours":  # its manifest declares no base
+    if exporter == "ours":
         shutil.rmtree(project / "Croissant")
         quietly(export_croissant, copick.from_file(str(project / "copick_config.json")), project)
     source = copick.from_file(str(put_other(other_template, tmp_path / place)))
@@ -427,6 +430,52 @@ def test_a_declared_base_counts_and_not_where_the_manifest_lies(tmp_path: Path, 
     assert json.loads(small.read_text())["copick:baseUrl"] == f"file://{tmp_path}"
 
 
+def test_a_destination_on_s3(s3: str, small: Path, other: Any, tmp_path: Path) -> None:
+    fs = fsspec.filesystem("s3")
+    fs.put(str(small.parent.parent), f"{s3}/project", recursive=True)
+    fs.put(other.config.overlay_root.removeprefix("local://"), f"{s3}/other", recursive=True)
+    manifest = f"{s3}/project/Croissant/metadata.json"
+    before = {path: fs.cat(path) for path in fs.find(s3)}
+    with pytest.raises(CroissantError, match="on the local disk") as caught:
+        quietly(append_croissant, manifest, other)
+    assert caught.value.code == "url-local"  # as whoever reads such a row is told
+    assert {path: fs.cat(path) for path in fs.find(s3)} == before
+
+    config = {**json.loads((tmp_path / "other/copick_config.json").read_text()), "overlay_root": f"{s3}/other"}
+    (tmp_path / "remote.json").write_text(json.dumps({**config, "overlay_fs_args": {}}))
+    quietly(append_croissant, manifest, copick.from_file(str(tmp_path / "remote.json")), splits={"test": "TS_010"})
+    expected = union(inventory(from_croissant(small)), inventory(other))
+    assert inventory(from_croissant(manifest)) == expected
+    set_splits(manifest, {"val": "TS_010"})
+    assert from_croissant(manifest).splits == {"train": ["TS_001"], "val": ["TS_002", "TS_010"]}
+
+
+def test_the_portal_as_source(portal: Any, small: Path) -> None:
+    index = append(small, portal)
+    bucket = "s3://cryoet-data-portal-public/10301/"
+    assert {str(url).startswith(bucket) for row in index.rows("picks", "16463") if (url := cells_of(row)["url"])} == {
+        True
+    }
+    run = from_croissant(small).get_run("16463")
+    assert run is not None
+    found = {picks.session_id: picks.numpy()[0].tolist() for picks in run.get_picks("ribosome")}
+    assert found["5001"] == [[15.0, 0.0, 72.5], [25.0, 20.0, 62.5], [35.0, 40.0, 52.5]]
+    assert index.has("runs", "TS_001")
+
+
+def test_data_of_the_portal_as_destination(portal: Any, other: Any, tmp_path: Path) -> None:
+    manifest = Path(quietly(export_croissant, portal, tmp_path / "out"))
+    portal_rows = all_rows(CroissantIndex.from_url(str(manifest)))
+    index = append(manifest, other)
+    assert portal_rows < all_rows(index)
+    run = from_croissant(manifest).get_run("TS_010")
+    assert run is not None
+    assert run.get_picks("virus")[0].numpy()[0].tolist() == [[7.0] * 3] * 2
+    before = tree(manifest.parent)
+    append(manifest, portal)  # nothing of it is new
+    assert tree(manifest.parent) == before
+
+
 # --- options ---------------------------------------------------------------------------------------------
 
 # All but the portal's; those are in PARAMETERS.
@@ -460,6 +509,16 @@ def test_runs_that_are_added_get_splits(small: Path, other: Any) -> None:
     assert index.splits() == {"test": ["TS_001"], "val": ["TS_002"], "hold-out": ["TS_010"]}
     (found,) = (entry for entry in index.document["recordSet"] if entry["@id"] == "copick/splits")
     assert sorted(row["copick/splits/name"] for row in found["data"]) == ["hold-out", "test", "val"]
+
+
+def test_iterables_may_be_such_that_end(other: Any, tmp_path: Path) -> None:
+    empty = quietly(export_croissant, other, tmp_path / "empty", validate=False, runs=[], objects=[])
+    wanted: dict[str, Any] = {"runs": "TS_010", "picks": "virus", "objects": "virus"}
+    given = {name: iter([value]) for name, value in wanted.items()}
+    index = append(Path(empty), other, validate=False, splits={"train": iter(["TS_010"])}, **given)
+    assert [index.count(name) for name in ("runs", "picks", "objects")] == [1, 1, 1]
+    set_splits(empty, {"test": iter(["TS_010"])}, unassign=iter([]))
+    assert from_croissant(empty).splits == {"test": ["TS_010"]}
 
 
 def test_progress_and_an_executor(small: Path, other: Any) -> None:
@@ -636,6 +695,20 @@ def test_a_failing_write_changes_nothing(small: Path, other: Any, monkeypatch: p
     assert append(small, other, validate=False).has("runs", "TS_010")
 
 
+@pytest.mark.parametrize("message", ["artifacts lie outside", "hosts will miss", "have one label"])
+def test_who_makes_errors_of_warnings_changes_nothing(small: Path, other: Any, message: str) -> None:
+    document = json.loads(small.read_text())
+    del document["citeAs"]
+    small.write_text(json.dumps(document))
+    before = tree(small.parent.parent)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CroissantWarning)
+        warnings.filterwarnings("error", f".*{message}", CroissantWarning)
+        with pytest.raises(CroissantWarning, match=message):
+            append_croissant(small, other)
+    assert tree(small.parent.parent) == before
+
+
 @pytest.mark.parametrize("after", [0, 1, 20])
 def test_who_is_interrupted_changes_nothing(
     small: Path, other: Any, monkeypatch: pytest.MonkeyPatch, after: int
@@ -660,6 +733,7 @@ def test_who_is_interrupted_changes_nothing(
 
 COMMIT = """
 import sys
+from dataclasses import replace
 from copick_mlc import CroissantIndex
 from copick_mlc.index import PicksRow, RunRow
 index = CroissantIndex.from_url(sys.argv[1])
@@ -667,6 +741,7 @@ with index.batch():
     index.put(RunRow("theirs", split="val"))
     index.put(PicksRow("theirs", "they", "1", "ribosome", 10.0, "theirs.json"))
     index.put(RunRow("TS_001", "123", "test"))
+    index.put(replace(index.find(PicksRow("TS_001", "demo", "1", "ribosome")), portal_object_name="80S"))
     index.put_object({"name": "theirs", "is_particle": True, "label": 77})
 """
 
@@ -682,6 +757,10 @@ def test_what_another_process_commits_meanwhile_stays(small: Path, other: Any) -
     assert index.find(RunRow("theirs")) == RunRow("theirs", split="val")
     assert index.has("picks", "theirs")
     assert index.find(RunRow("TS_001")) == RunRow("TS_001", "123", "test")
+    replaced = index.find(PicksRow("TS_001", "demo", "1", "ribosome"))
+    assert replaced is not None
+    assert replaced.url == f"file://{small.parent.parent.parent}/other/ExperimentRuns/TS_001/Picks/demo_1_ribosome.json"
+    assert replaced.portal_object_name == "80S"
     assert index.has("runs", "TS_010")
     assert [item["name"] for item in index.config["pickable_objects"]][-2:] == ["theirs", "virus"]
 
@@ -692,13 +771,16 @@ def test_a_root_of_ours_commits_meanwhile(small: Path, other: Any) -> None:
     assert {"late-0", "late-1", "late-2", "TS_010"} <= set(index.groups("runs"))
 
 
-def test_an_overlay_that_is_taken_in_undoes_nothing_others_do(small: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("opened", [from_croissant, copick.from_croissant], ids=["ours", "copick's"])
+def test_an_overlay_that_is_taken_in_undoes_nothing_others_do(
+    small: Path, tmp_path: Path, opened: Callable[..., Any]
+) -> None:
     """Neither what they did since the source was opened nor what they do while it is read."""
-    source = from_croissant(small, overlay_root=tmp_path / "overlay")
+    source = opened(str(small), overlay_root=f"local://{tmp_path}/overlay")
     run = source.get_run("TS_001")
-    assert run is not None
-    run.new_picks("ribosome", "2", "me").from_numpy(np.ones((2, 3)))
-    assert len(inventory(source)["runs"]) == 3
+    picks = run.new_picks("ribosome", "2", "me")
+    picks.from_numpy(np.ones((2, 3)))
+    assert [len(found.picks) for found in source.runs] == [3, 2, 0]
     theirs = from_croissant(small)
 
     def change(name: str, points: float) -> None:
@@ -823,6 +905,20 @@ def test_splits_that_make_no_sense_change_nothing(
         set_splits(small, mapping, clear_existing=True, **options)
     assert caught.value.code == code
     assert tree(small.parent) == before
+
+
+def test_nobody_else_writes_while_splits_are_set(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    holders = []
+    clear_splits = CroissantIndex.clear_splits
+
+    def cleared(index: CroissantIndex, runs: Any) -> None:
+        holders.append(_lock.holder(fsspec.filesystem("file"), str(small)))
+        clear_splits(index, runs)
+
+    monkeypatch.setattr(CroissantIndex, "clear_splits", cleared)
+    set_splits(small, {"test": ["TS_002"]})
+    assert len(holders) == 1
+    assert holders[0] is not None
 
 
 def test_set_splits_of_what_there_is_by_then(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,11 @@ import copick
 import pytest
 
 from copick_mlc import CroissantIndex, export_croissant, from_croissant, from_file
-from copick_mlc.__main__ import main
+from copick_mlc.__main__ import _parser, main
+from copick_mlc._collection import Choices
 from copick_mlc._tables import TABLES, cells_of
 from copick_mlc.errors import CroissantWarning
+from copick_mlc.exporter import ExportOptions
 from tests.projects import inventory, tree
 from tests.servers import refusing_endpoint
 
@@ -134,6 +136,15 @@ def test_a_shard_is_of_the_runs_that_are_wanted(
     capsys.readouterr()
     assert main([*arguments, "--force", "--shard", "1/2", "--split", "train=TS_009"]) == 1
     assert "TS_009" in capsys.readouterr().err
+
+
+def test_of_a_shard_everything_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = Path(__file__).parent.parent / "conformance/fixtures/foreign/project/Croissant/metadata.json"
+    arguments = ["export", "--config", str(source), "--project-root", str(tmp_path), "--shard", "1/2", "--quiet"]
+    assert main([*arguments, "--no-validate"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert "warning: picks.csv: the columns note are not of the format and not exported" in said
+    assert len(said) == len(set(said))
 
 
 # --- the configuration that an export comes with ---------------------------------------------------------
@@ -340,3 +351,49 @@ def test_the_help_names_what_a_command_can(command: str, capsys: pytest.CaptureF
         "set-splits": ["split", "splits_file", "clear_all", "unassign"],
     }
     assert not [name for name in wanted[command] if f"--{name.replace('_', '-')}" not in text]
+
+
+def test_every_parameter_has_an_option() -> None:
+    """Else a command would leave it at its default without a word."""
+    export = set(vars(_parser().parse_args(["export", "--config", "x"])))
+    assert set(ExportOptions.__dataclass_fields__) - export == {"splits"}  # of --split and --splits-file
+    append = set(vars(_parser().parse_args(["append", "--croissant", "x", "--source-config", "y"])))
+    assert set(Choices.__dataclass_fields__) <= append
+    assert {"validate", "split", "splits_file"} <= append & export
+
+
+@pytest.mark.parametrize("kind", ["picks", "segmentations", "tomograms"])
+def test_options_for_the_portal_need_one(config: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = tree(config.parent)
+    for option, value in ((f"--{kind}-portal-meta", "ground_truth_status=true"), (f"--{kind}-author", "Jane Doe")):
+        assert main(["export", "--config", str(config), option, value]) == 1
+        error = capsys.readouterr().err
+        assert option.strip("-").replace("-", "_") in error
+        assert "[option-invalid]" in error
+    assert tree(config.parent) == before
+
+
+def test_options_for_the_portal(portal: Any, tmp_path: Path) -> None:
+    source = tmp_path / "source.json"
+    source.write_text(portal.config.model_dump_json())
+    base = ["export", "--config", str(source), "--project-root", str(tmp_path / "out"), "--no-file-sha256", "--quiet"]
+    arguments = [
+        *(
+            "--picks-portal-meta",
+            "ground_truth_status=true,method_type=manual",
+            "--picks-author",
+            "Jane Doe,Max Muster",
+        ),
+        *("--segmentations-portal-meta", "is_curator_recommended=true", "--segmentations-author", "Jane Doe"),
+        *("--tomograms-portal-meta", "processing=filtered", "--tomograms-author", "Second Author"),
+        *("--session-id-template", "{author}-{annotation_file_id}"),
+    ]
+    assert main([*base, "--no-validate", *arguments]) == 0
+    rows = all_rows(tmp_path / "out/Croissant/metadata.json")
+    assert [len(rows[name]) for name in ("picks", "segmentations", "instance_segmentations", "tomograms")] == [
+        2,
+        0,
+        1,
+        1,
+    ]
+    assert all("'session_id': 'Jane-Doe-50" in row for row in rows["picks"])

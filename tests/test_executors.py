@@ -57,7 +57,7 @@ def others(portal_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> It
                 return stack.enter_context(ThreadPoolExecutor(2))
             if name == "dask":
                 # No dashboard, and its files not in the working directory.
-                cluster = LocalCluster(
+                cluster = LocalCluster(  # type: ignore[no-untyped-call]
                     n_workers=2,
                     threads_per_worker=1,
                     processes=True,
@@ -65,7 +65,8 @@ def others(portal_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> It
                     dashboard_address=None,
                     local_directory=str(tmp_path_factory.mktemp("dask")),
                 )
-                client = stack.enter_context(Client(stack.enter_context(cluster), set_as_default=False))
+                stack.enter_context(cluster)
+                client = stack.enter_context(Client(cluster, set_as_default=False))  # type: ignore[no-untyped-call]
                 client.run(_set_environment, environment)
                 return client.get_executor()
             context = multiprocessing.get_context(name)
@@ -272,8 +273,7 @@ def test_many_runs_are_few_chunks(tmp_path: Path) -> None:
     executor = Minimal()
     done: list[tuple[int, int]] = []
     alone = export(source, tmp_path / "out", None)
-    progress = lambda *counts: done.append(counts)  # noqa: E731
-    assert export(source, tmp_path / "out", executor, progress=progress) == alone
+    assert export(source, tmp_path / "out", executor, progress=lambda *counts: done.append(counts)) == alone
     assert len(executor.sent) == 150
     assert done == [*((number, 300) for number in range(0, 300, 2)), (300, 300)]
     assert max(map(len, executor.sent)) < 2000, "a chunk says which runs, and no more"

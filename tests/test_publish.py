@@ -558,7 +558,8 @@ def test_a_copy_that_is_not_like_its_source_is_an_error(mode_b: CopickRootMLC) -
     assert caught.value.code == "storage-failed"
     assert "overlay" in str(caught.value)
     assert "target" in str(caught.value)
-    assert not [name for name in fsspec.filesystem("forgetful").find("/") if "Croissant" in name]
+    assert not [name for name in Forgetful.store if "Croissant" in name]
+    Forgetful.store.clear()
 
 
 # --- what goes wrong -------------------------------------------------------------------------------------

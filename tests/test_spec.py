@@ -74,7 +74,7 @@ def test_what_looks_like_a_clause_is_one_and_ids_are_unique() -> None:
 @pytest.mark.parametrize("clause", CLAUSES)
 def test_a_clause_has_one_subject_one_keyword_and_two_sentences_at_most(clause: str) -> None:
     text = CLAUSES[clause]
-    assert re.match(f"(?:A reader|A writer|An exporter) {KEYWORD.pattern} ", text)
+    assert re.match(f"(?:A reader|A writer|An exporter|A publisher) {KEYWORD.pattern} ", text)
     assert len(KEYWORD.findall(text)) == 1
     prose = re.sub(r"`[^`]*`|\]\([^)]*\)", "x", text)
     assert prose[-1] == "."

@@ -19,7 +19,7 @@ class Adapter(CopickAdapter):
 
     name = "copick_mlc"
     version = importlib.metadata.version("copick-mlc")
-    capabilities: ClassVar = [*CopickAdapter.capabilities, "codes", "locks"]
+    capabilities: ClassVar = [*CopickAdapter.capabilities, "codes", "locks", "publish"]
 
     def open(
         self,
@@ -52,6 +52,9 @@ class Adapter(CopickAdapter):
 
     def append(self, manifest: str, source: str, options: Mapping[str, Any], records: str | None = None) -> str:
         return copick_mlc.append_croissant(manifest, _opened(source, records), **options)
+
+    def publish(self, source: str, project_root: str, options: Mapping[str, Any]) -> str:
+        return copick_mlc.publish(open_project(source), project_root, **options)
 
     def error_code(self, error: BaseException) -> str | None:
         return error.code if isinstance(error, copick_mlc.CroissantError) else None

@@ -6,20 +6,24 @@ for it. A suite that passes a saboteur checks nothing.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import dataclasses
 import os
 import time
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from conformance.adapters.copick_mlc import Adapter
 from copick_mlc import (
     _artifact,
+    _collection,
     _commit,
+    _credentials,
     _csv,
     _manifest,
+    _portal,
     _snapshot,
     _storage,
     _tables,
@@ -35,8 +39,10 @@ from copick_mlc import (
 from copick_mlc._csv import TableFile
 from copick_mlc._manifest import Manifest
 from copick_mlc._snapshot import Snapshot
+from copick_mlc._source import Source
 from copick_mlc._target import Target
-from copick_mlc.index import CroissantIndex
+from copick_mlc.errors import UsageError
+from copick_mlc.index import CroissantIndex, PicksRow
 
 
 class Saboteur(Adapter):
@@ -234,7 +240,7 @@ class OverlayIgnoredOnRead(Saboteur):
 class ManifestRebuilt(Saboteur):
     """A commit keeps nothing in the manifest but what the format owns."""
 
-    caught_by: ClassVar = ["man-foreign-members-kept"]
+    caught_by: ClassVar = ["man-foreign-members-kept", "app-keeps-properties"]
 
     def break_something(self) -> None:
         patch = _manifest.patch
@@ -403,10 +409,290 @@ class ExportOverwrites(Saboteur):
         exporter._existing = lambda fs, path, url, force: existing(fs, path, url, True)
 
 
+class CredentialsPublished(Saboteur):
+    """What opens something by itself goes into the manifest."""
+
+    caught_by: ClassVar = ["exp-credentials-in-base-url", "exp-credentials-in-url", "exp-credentials-taken-out"]
+
+    def break_something(self) -> None:
+        _credentials.found_in = lambda url: None
+
+
+class ProjectRootForBase(Saboteur):
+    """URLs are relative to the project root, though the manifest declares another base URL."""
+
+    caught_by: ClassVar = ["exp-urls-below-declared-base"]
+
+    def break_something(self) -> None:
+        bases = exporter.Export._bases
+
+        def with_root(self: exporter.Export, source: Source) -> tuple[str | None, list[str], str]:
+            base, below, prefix = bases(self, source)
+            return base, [*below, _urls.published(self._target)], prefix
+
+        exporter.Export._bases = with_root  # type: ignore[method-assign]
+
+
+# --- the portal ------------------------------------------------------------------------------------------
+
+
+def _collecting(change: Callable[[Source, Sequence[str]], Sequence[str]]) -> None:
+    """Have exports and appends take other base URLs: those that `change` makes of a source and the base URLs."""
+    collect = exporter.collect
+    exporter.collect = lambda source, choices, bases, *more: collect(  # type: ignore[assignment]
+        source, choices, change(source, bases), *more
+    )
+
+
+def _picks_of_the_portal(change: Callable[[PicksRow], PicksRow]) -> None:
+    """Have picks of the portal be what `change` makes of their rows."""
+    _portal.PicksRow = lambda *key, **columns: change(PicksRow(*key, **columns))  # type: ignore[assignment,misc]
+
+
+class PortalBaseReplaced(Saboteur):
+    """A portal project is exported with the base URL that is given."""
+
+    caught_by: ClassVar = ["por-base-url"]
+
+    def break_something(self) -> None:
+        opened = exporter.open_source
+        exporter.open_source = lambda *arguments: dataclasses.replace(opened(*arguments), is_fixed=False)
+
+
+class PortalColumnsLost(Saboteur):
+    """Rows of a portal project say nothing of the portal."""
+
+    caught_by: ClassVar = ["por-ids", "por-former-names", "por-equal-tomograms", "app-portal-source"]
+
+    def break_something(self) -> None:
+        finish = _collection.Work.finish
+
+        def bare(self: _collection.Work, items: Any, collected: _collection.Collected) -> None:
+            finish(self, items, collected)
+            for number, (key, row) in enumerate(collected.rows):
+                lost = {name: None for name in row.table.column_names if name.startswith("portal_")}
+                collected.rows[number] = (key, dataclasses.replace(row, **lost))  # type: ignore[type-var]
+
+        _collection.Work.finish = bare  # type: ignore[method-assign]
+
+
+class AnyAuthorPasses(Saboteur):
+    """Of several authors that are asked for, one is enough."""
+
+    caught_by: ClassVar = ["por-filter-picks", "por-filter-segmentations", "por-filter-tomograms"]
+
+    def break_something(self) -> None:
+        passes = _portal.Filter.passes
+
+        def passes_with_one(self: _portal.Filter, record: Any, authors: Any) -> bool:
+            everybody = self._authors if set(self._authors) & set(authors or []) else authors
+            return passes(self, record, everybody)
+
+        _portal.Filter.passes = passes_with_one  # type: ignore[method-assign]
+
+
+class OverlayPasses(Saboteur):
+    """Filters by what the portal says let pass what is in the overlay."""
+
+    caught_by: ClassVar = ["por-filter-picks", "por-filter-segmentations", "por-filter-tomograms"]
+
+    def break_something(self) -> None:
+        _portal.PortalOptions.without_overlay = lambda self: frozenset()  # type: ignore[method-assign]
+
+
+class FiltersUnchecked(Saboteur):
+    """A filter that makes no sense lets everything pass."""
+
+    caught_by: ClassVar = ["por-filters-invalid"]
+
+    def break_something(self) -> None:
+        check = _portal.Filter.__init__
+
+        def unchecked(self: _portal.Filter, kind: str, fields: Any, authors: Any, model: Any) -> None:
+            try:
+                check(self, kind, fields, authors, model)
+            except UsageError:
+                check(self, kind, None, authors, model)
+
+        _portal.Filter.__init__ = unchecked  # type: ignore[method-assign]
+
+
+class TemplateUnchecked(Saboteur):
+    """A template that makes no sense gives no session ids."""
+
+    caught_by: ClassVar = ["por-session-template-invalid"]
+
+    def break_something(self) -> None:
+        check = _portal.SessionTemplate.__post_init__
+        fill = _portal.SessionTemplate.session_id
+
+        def unchecked(self: _portal.SessionTemplate) -> None:
+            try:
+                check(self)
+            except UsageError:
+                self.template = None
+
+        def filled(self: _portal.SessionTemplate, described: Any, own: str) -> str:
+            try:
+                return fill(self, described, own)
+            except UsageError:
+                return own
+
+        _portal.SessionTemplate.__post_init__ = unchecked  # type: ignore[method-assign]
+        _portal.SessionTemplate.session_id = filled  # type: ignore[method-assign]
+
+
+class AbsentIsNone(Saboteur):
+    """An absent value is None in a session id."""
+
+    caught_by: ClassVar = ["por-session-template-absent"]
+
+    def break_something(self) -> None:
+        _portal._Formatter.format_field = lambda self, value, spec: format(str(value))  # type: ignore[method-assign]
+
+
+class AuthorsForgotten(Saboteur):
+    """A session id knows the first author alone."""
+
+    caught_by: ClassVar = ["por-session-template"]
+
+    def break_something(self) -> None:
+        fill = _portal.SessionTemplate.session_id
+
+        def filled(self: _portal.SessionTemplate, described: Any, own: str) -> str:
+            return fill(self, described.model_copy(update={"portal_author_names": described.portal_authors[:1]}), own)
+
+        _portal.SessionTemplate.session_id = filled  # type: ignore[method-assign]
+
+
+class HighestIdFirst(Saboteur):
+    """Of tomograms that are alike that with the highest id has the type."""
+
+    caught_by: ClassVar = ["por-equal-tomograms"]
+
+    def break_something(self) -> None:
+        _portal.sorted = lambda found, key=None: builtins.sorted(found, key=key, reverse=True)  # type: ignore[attr-defined]
+
+
+class UnreachableRefused(Saboteur):
+    """Nothing is exported where the portal's data cannot be reached."""
+
+    caught_by: ClassVar = ["por-unreachable"]
+
+    def break_something(self) -> None:
+        reach = _collection._can_reach
+
+        def demand(runs: Any, notes: list[str]) -> bool:
+            if not reach(runs, notes):
+                raise UsageError("option-invalid", notes[-1])
+            return True
+
+        _collection._can_reach = demand
+
+
+class PortalUserRenamed(Saboteur):
+    """Annotations of the portal have another user."""
+
+    caught_by: ClassVar = ["por-names", "por-inventory"]
+
+    def break_something(self) -> None:
+        _picks_of_the_portal(lambda row: dataclasses.replace(row, user_id="portal"))
+
+
+class SizeByUrl(Saboteur):
+    """The voxel size of the portal's picks is that in their URL."""
+
+    caught_by: ClassVar = ["por-voxel-sizes"]
+
+    def break_something(self) -> None:
+        _picks_of_the_portal(lambda row: dataclasses.replace(row, voxel_size=_urls.size_in_url(row.url or "")))
+
+
+class OverlayRelative(Saboteur):
+    """URLs of what is in the overlay of a portal project are relative."""
+
+    caught_by: ClassVar = ["por-overlay", "por-overlay-below-the-project", "por-overlay-own-runs"]
+
+    def break_something(self) -> None:
+        _collecting(lambda source, bases: [*bases, *(place.url for place in source.places)])
+
+
+# --- appending -------------------------------------------------------------------------------------------
+
+
+class AppendUnlocked(Saboteur):
+    """An append does not look again at what it appends to when it has the lock."""
+
+    caught_by: ClassVar = ["app-keeps-what-others-commit"]
+
+    def break_something(self) -> None:
+        CroissantIndex.exclusive = contextlib.nullcontext  # type: ignore[assignment,method-assign]
+
+
+class CheckedAfterwards(Saboteur):
+    """A manifest is validated when it is written."""
+
+    caught_by: ClassVar = ["app-manifest-rejected"]
+
+    def break_something(self) -> None:
+        def afterwards(self: CroissantIndex, check: Callable[[Mapping[str, Any]], object]) -> None:
+            self.after_commit(lambda: check(self.document) and None)
+
+        CroissantIndex.before_commit = afterwards  # type: ignore[method-assign]
+
+
+class AppendKeepsRows(Saboteur):
+    """A row with the key of an appended one stays."""
+
+    caught_by: ClassVar = ["app-adds-rows", "app-replaces-rows"]
+
+    def break_something(self) -> None:
+        exporter._kept = lambda old, new: old or new
+
+
+class AppendForgets(Saboteur):
+    """A row that is replaced keeps nothing."""
+
+    caught_by: ClassVar = ["app-keeps-split-and-portal-columns"]
+
+    def break_something(self) -> None:
+        exporter._kept = lambda old, new: new
+
+
+class AppendAbsolute(Saboteur):
+    """All URLs that are appended are absolute."""
+
+    caught_by: ClassVar = ["app-urls", "app-urls-declared-base", "app-portal-source"]
+
+    def break_something(self) -> None:
+        _collecting(lambda source, bases: ["nowhere://"])
+
+
+class AppendRedefines(Saboteur):
+    """Definitions of objects are replaced by those of what is appended."""
+
+    caught_by: ClassVar = ["app-objects"]
+
+    def break_something(self) -> None:
+        exporter._new_objects = lambda there, definitions: (list(definitions), [])
+
+
+class SplitsIgnored(Saboteur):
+    """Exports and appends assign no run to a split."""
+
+    caught_by: ClassVar = ["app-splits", "exp-splits"]
+
+    def break_something(self) -> None:
+        exporter._assign_splits = _ignore
+
+
+# --- commits ---------------------------------------------------------------------------------------------
+
+
 class NoLock(Saboteur):
     """A writer commits whoever has the lock."""
 
-    caught_by: ClassVar = ["com-waits-for-the-lock", "com-locked"]
+    caught_by: ClassVar = ["com-waits-for-the-lock", "com-locked", "app-keeps-what-others-commit", "app-locked"]
 
     def break_something(self) -> None:
         index.locked = lambda *_, **__: contextlib.nullcontext()  # type: ignore[assignment,attr-defined]
