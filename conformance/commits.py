@@ -110,7 +110,7 @@ def make(manifest: str, tables: Mapping[str, bytes], pause: Callable[[], None]) 
         place = os.path.join(os.path.dirname(manifest), TABLES[name].file)
         for entry in documents.objects(document, "distribution"):
             if entry.get("@id") == TABLES[name].file_object:
-                entry["sha256"] = sha256
+                entry |= {"sha256": sha256, "contentSize": f"{len(data)} B"}
         _stage(f"{place}.{sha256}{PENDING}", data)
         moves.append((f"{place}.{sha256}{PENDING}", place))
         pause()

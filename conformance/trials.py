@@ -1,4 +1,4 @@
-"""Trials: a project that several processes write at once, one whose writer is killed, and one that is published amid this.
+"""Trials: a project that several processes write at once, and one whose writer or publisher is killed, again and again.
 
 Each function is one trial; its keyword arguments are those of the trial, and case.schema.json says the same. What comes
 of it is judged from the files, by the rules of SPEC.md, Commits [COM]; no moment at which something happens, and no
@@ -493,7 +493,7 @@ class _Publications:
         self._new = _artifacts(self._target)
 
     def kill(self, client: Client) -> None:
-        """Publish what the last kill broke off, begin again with the target as it was, and kill this process amid it."""
+        """Publish what the last kill broke off; begin again with the target as it was, and kill this process."""
         with _ending(client):
             self._resume(client)
             shutil.rmtree(self._target)

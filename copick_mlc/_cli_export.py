@@ -68,7 +68,7 @@ def _add_export(commands: Any) -> None:
     config.add_argument("--config-overlay", metavar="URL", help="its overlay: a path or fsspec URL; without it, Mode A")
     for option, what in {
         "overlay": "the overlay",
-        "static": "the data at the base URL; default: those of the source's overlay, for the portal anonymous access",
+        "static": "the data at the base URL; default: those of the source's data, for the portal anonymous access",
         "croissant": "metadata.json and the CSVs",
     }.items():
         config.add_argument(
@@ -131,8 +131,9 @@ def _config(options: argparse.Namespace, source: Any, url: str) -> dict[str, Any
 
     static = options.config_static_fs_args
     if static is None:
-        is_portal = getattr(source, "config_type", None) == "cryoet_data_portal"
-        static = {"anon": True} if is_portal else getattr(source, "overlay_fs_args", None) or {}
+        kind = getattr(source, "config_type", None)
+        args = source.static_fs_args if kind == "mlcroissant" else getattr(source, "overlay_fs_args", None)
+        static = {"anon": True} if kind == "cryoet_data_portal" else args or {}
     overlay, overlay_args = options.config_overlay, options.config_overlay_fs_args or {}
     if overlay is not None:
         overlay = _urls.normalise(overlay)

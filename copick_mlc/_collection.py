@@ -21,7 +21,7 @@ from fsspec import AbstractFileSystem
 from copick_mlc import _contents, _credentials, _storage, _urls
 from copick_mlc._portal import PortalOptions
 from copick_mlc._renames import Renames
-from copick_mlc._selection import Selection
+from copick_mlc._selection import Selection, as_list
 from copick_mlc._source import Item, Place, Source, listed, merged
 from copick_mlc._tables import TABLES, Key, Row
 from copick_mlc.errors import ExistsError, MissingError, StorageError, UsageError
@@ -34,9 +34,19 @@ _CHUNKS = 256
 _PATIENCE = 5.0
 
 
+# The options that are names or URIs.
+_LISTS = (
+    *("runs", "tomograms", "features", "picks", "meshes", "segmentations", "objects"),
+    *("picks_author", "segmentations_author", "tomograms_author"),
+)
+
+
 @dataclass(frozen=True)
 class Choices:
-    """What of a source is exported, and as what: the options of `export_croissant` with these names."""
+    """What of a source is exported, and as what: the options of `export_croissant` with these names.
+
+    Names and URIs are lists afterwards: an iterator could be looked at but once. A str is a list of one.
+    """
 
     compute_file_sha256: bool = True
     runs: Iterable[str] | None = None
@@ -55,6 +65,10 @@ class Choices:
     segmentations_author: Iterable[str] | None = None
     tomograms_portal_meta: Mapping[str, Any] | None = None
     tomograms_author: Iterable[str] | None = None
+
+    def __post_init__(self) -> None:
+        for name in _LISTS:
+            object.__setattr__(self, name, as_list(getattr(self, name)))
 
     def selection(self) -> Selection:
         """The filters by name and URI.
@@ -235,7 +249,7 @@ def collect(
     Args:
         source: The project.
         choices: What of it is exported, and as what.
-        bases: The URLs below which the URLs of rows are relative.
+        bases: The URLs below which the URLs of rows are relative; with none, they are absolute.
         progress: Called with the number of runs that are done, and of all.
         executor: Who does the work; None for this thread.
 
@@ -271,7 +285,7 @@ def collect(
     work.finish(maps, collected)
     selection.matched |= collected.matched
     unmatched = portal.unmatched(item for _, items in runs for item in items)
-    notes = [*collected.notes, *_remarks(collected, bases[0]), *selection.unmatched(), *unmatched]
+    notes = [*collected.notes, *_remarks(collected, bases), *selection.unmatched(), *unmatched]
     return _tables(collected), _apart(collected), notes
 
 
@@ -409,12 +423,15 @@ def _key_values(row: Row) -> tuple[Any, ...]:
     return tuple(getattr(row, column.name) for column in row.table.columns[: row.table.key_count])
 
 
-def _remarks(collected: Collected, base: str) -> Iterator[str]:
-    if collected.outside:
-        yield (
-            f"{collected.outside} artifacts lie outside {base}; their rows have absolute URLs, which others may not "
-            "reach"
-        )
+def outside_remark(count: int, base: str) -> list[str]:
+    """What is to be said where so many rows have absolute URLs."""
+    said = f"{count} artifacts lie outside {base}; their rows have absolute URLs, which others may not reach"
+    return [said] if count else []
+
+
+def _remarks(collected: Collected, bases: Sequence[str]) -> Iterator[str]:
+    if bases:
+        yield from outside_remark(collected.outside, bases[0])
     if collected.stripped:
         yield (
             f"credentials do not go into a manifest, and were taken out of {len(collected.stripped)} URLs, as "

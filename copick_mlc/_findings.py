@@ -16,6 +16,8 @@ KINDS = {
     "data-unnamed": "There is data in copick's layout that no row names.",
     "row-orphan": "A row belongs to a run, voxel spacing or tomogram that has no row.",
     "split-stale": "The record set copick/splits does not say what runs.csv says.",
+    "md5-stale": "A table does not have the md5 that the manifest declares, so mlcroissant and copick refuse it.",
+    "manifest-stale": "The manifest says a contentSize or pickable objects that are not true.",
     "name-misread": "A name that pandas, and so copick and mlcroissant, reads as another or as none.",
     "object-unknown": "A row is of an object that copick:config does not define.",
     "table-undeclared": "There is a CSV of a table that the manifest does not declare.",
@@ -34,7 +36,7 @@ VALIDATION_KINDS = {
 
 _WARNINGS = frozenset(
     {
-        *("data-unnamed", "name-misread", "object-unknown", "table-undeclared", "leftover"),
+        *("data-unnamed", "manifest-stale", "name-misread", "object-unknown", "table-undeclared", "leftover"),
         *("mlcroissant-warning", "host-recommended"),
     }
 )

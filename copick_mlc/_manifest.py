@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from copick_mlc import _objects, _splits
-from copick_mlc._objects import OBJECTS_ID
+from copick_mlc._objects import NAME_ID, OBJECTS_ID
 from copick_mlc._splits import SPLITS_ID
 from copick_mlc._tables import TABLES, Column, Table
 from copick_mlc.errors import DataError
@@ -126,6 +126,25 @@ class Manifest:
                 f"sha256 of {table.file_object_id} is {reprlib.repr(value)}; expected a string"
             )  # [MAN-011]
         return value or None
+
+    def untrue(self, table: Table, data: bytes) -> dict[str, tuple[object, str]]:
+        """What the file object of a table says of its bytes that is not so: by property, what it says and what is so.
+
+        Not the sha256, which readers check; and what it does not say is not untrue.
+        """
+        entry = _entry(_dicts(self.document.get("distribution")), table.file_object_id) or {}
+        measures = _measures(entry, data)
+        return {key: (entry[key], value) for key, value in measures.items() if entry.get(key) not in (None, "", value)}
+
+    def untrue_objects(self) -> list[str]:
+        """What copick/pickable_objects says otherwise than copick:config does, a text for each thing."""
+        entry = _entry(_dicts(self.document.get("recordSet")), OBJECTS_ID)
+        rows = _objects_of(entry, self.config) if entry is not None else None
+        if entry is None or rows is None:
+            return []
+        if not rows:
+            return ["it is there, and copick:config defines no objects"]  # [MAN-038]
+        return _objects.differences(entry.get("data", []), rows)
 
     def _base_url(self) -> str | None:
         value = self.document.get("copick:baseUrl")
@@ -331,9 +350,15 @@ def _declare_file(distribution: list[Any], table: Table, data: bytes, prefix: st
         }
         distribution.append(entry)  # [MAN-022]
     entry["sha256"] = hashlib.sha256(data).hexdigest()  # [MAN-021]
-    entry["contentSize"] = f"{len(data)} B"  # [MAN-033]
+    entry |= _measures(entry, data)
+
+
+def _measures(entry: Mapping[str, Any], data: bytes) -> dict[str, str]:
+    """What a file object says of the bytes of its file besides the sha256: an md5 only where it has one [MAN-033]."""
+    measures = {"contentSize": f"{len(data)} B"}
     if "md5" in entry:
-        entry["md5"] = hashlib.md5(data, usedforsecurity=False).hexdigest()  # [MAN-033]
+        measures["md5"] = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    return measures
 
 
 def _siblings_prefix(distribution: list[Any]) -> str:
@@ -440,10 +465,18 @@ def _add_objects(record_sets: list[Any]) -> None:
 def _declare_objects(record_sets: list[Any], config: Mapping[str, Any]) -> None:
     """Have the record set of pickable objects, where there is one, say what the configuration does [MAN-035]."""
     entry = _entry(record_sets, OBJECTS_ID)
-    if entry is None or f"{OBJECTS_ID}/name" not in _field_ids(entry):  # somebody's, of another form
+    rows = _objects_of(entry, config) if entry is not None else None
+    if entry is None or rows is None:
         return
-    objects = config.get("pickable_objects") or []
-    if objects:
-        entry["data"] = _objects.data(objects, _field_ids(entry), _dicts(entry.get("data")))
+    if rows:
+        entry["data"] = rows
     else:
         record_sets.remove(entry)  # mlcroissant rejects a record set whose data is empty [MAN-038]
+
+
+def _objects_of(entry: Mapping[str, Any], config: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """The data that the record set of pickable objects is to have; None for somebody's, of another form [MAN-035]."""
+    fields = _field_ids(entry)
+    if NAME_ID not in fields:
+        return None
+    return _objects.data(config.get("pickable_objects") or [], fields, _dicts(entry.get("data")))

@@ -6,10 +6,12 @@ inline enumeration, which any Croissant tool reads. Rules: SPEC.md, Manifest [MA
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 OBJECTS_ID = "copick/pickable_objects"
+NAME_ID = f"{OBJECTS_ID}/name"
 
 
 def record_set() -> dict[str, Any]:
@@ -20,7 +22,7 @@ def record_set() -> dict[str, Any]:
         "name": "pickable_objects",
         "description": "The objects that annotations name.",
         "dataType": "sc:Enumeration",
-        "key": {"@id": f"{OBJECTS_ID}/name"},
+        "key": {"@id": NAME_ID},
         "field": [
             _field("name", "Name of the object.", ["sc:Text", "sc:name"]),
             _field("label", "Value of the object in multilabel segmentations.", "sc:Integer"),
@@ -49,7 +51,7 @@ def data(
         fields: The `@id`s of the fields that the record set has; mlcroissant wants each in every row [MAN-036].
         old: The rows that are there already. What somebody added to them stays [MAN-037].
     """
-    known = {name: row for row in old if isinstance(name := row.get(f"{OBJECTS_ID}/name"), str)}
+    known = _by_name(old)
     defined = {item["name"]: item for item in objects}  # each once: it is the key
     fields = list(fields)
     return [{**known.get(name, {}), **_row(item, fields, known.get(name, {}))} for name, item in defined.items()]
@@ -59,3 +61,31 @@ def _row(item: Mapping[str, Any], fields: Iterable[str], old: Mapping[str, Any])
     """What is not known is null [MAN-036], which mlcroissant reads as a missing value."""
     ours = {f"{OBJECTS_ID}/{key}": item.get(key) for key in ("name", "label", "is_particle")}
     return {field: ours.get(field) if field in ours else old.get(field) for field in fields}
+
+
+def differences(old: object, new: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What inline data says otherwise than `new`, an outcome of `data`: a text an object. Their order says nothing."""
+    rows = old if isinstance(old, list) else [old]
+    theirs, ours = _by_name(row for row in rows if isinstance(row, dict)), _by_name(new)
+    pairs = {name: (theirs.get(name), ours.get(name)) for name in {**theirs, **ours}}
+    texts = [
+        f"{name!r} is {_said(their, our)}, in copick:config {_said(our, their)}"
+        for name, (their, our) in pairs.items()
+        if their != our
+    ]
+    if len(rows) > len(theirs):
+        texts.append(f"{len(rows) - len(theirs)} of its rows have no name, or that of another row")
+    return texts
+
+
+def _by_name(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {name: row for row in rows if isinstance(name := row.get(NAME_ID), str)}
+
+
+def _said(row: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> str:
+    """What a row says that the other does not."""
+    if row is None:
+        return "missing"
+    others = other or {}
+    said = {key: value for key, value in row.items() if key not in others or others[key] != value}
+    return json.dumps({key.removeprefix(f"{OBJECTS_ID}/"): value for key, value in said.items()})

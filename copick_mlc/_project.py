@@ -41,6 +41,7 @@ class Project:
         files: The tables that can be read, by name; one that is not declared is empty.
         rows: The rows of each table, by key; of a table that cannot be read, or only in part, those that can.
         checksums: The sha256 of the tables that do not have the declared one.
+        untrue: What else the manifest says of the bytes of tables that is not so, and what is so, by property.
         problems: What is wrong with tables, the table's name with each.
     """
 
@@ -58,6 +59,7 @@ class Project:
         self.files: dict[str, TableFile] = {}
         self.rows: dict[str, dict[Key, Row]] = {name: {} for name in TABLES}
         self.checksums: dict[str, str] = {}
+        self.untrue: dict[str, dict[str, tuple[object, str]]] = {}
         self.problems: list[tuple[str, CroissantError]] = []
         for table in TABLES.values():
             with self._noted(table):
@@ -98,7 +100,9 @@ class Project:
         data, _ = _commit.read_table(self.fs, path, declared, what)
         checksum = hashlib.sha256(data).hexdigest()
         if declared not in (None, checksum):
-            self.checksums[table.name] = checksum
+            self.checksums[table.name] = checksum  # what else is declared is of those other bytes, too
+        elif untrue := self.manifest.untrue(table, data):
+            self.untrue[table.name] = untrue
         return TableFile(table, path, data)
 
     # --- commits -----------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from fsspec import AbstractFileSystem
 
 from copick_mlc import _commit, _contents, _manifest, _storage
 from copick_mlc._lock import locked
+from copick_mlc._objects import OBJECTS_ID
 from copick_mlc._project import Project, url_of
 from copick_mlc._state import TableState
 from copick_mlc._tables import TABLES, MeshRow, PicksRow, Row, Table, TomogramRow
@@ -31,15 +32,17 @@ class _Plan:
 
     Attributes:
         steps: A line for people for each thing.
-        stale: The tables that stay as they are, but have another sha256 than is declared.
+        stale: The tables that stay as they are, but have another sha256, contentSize or md5 than is declared.
         states: The tables that rows are put in or removed from.
         splits: Whether copick/splits is rewritten.
+        objects: Whether copick/pickable_objects is rewritten, or removed.
     """
 
     steps: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
     states: dict[str, TableState] = field(default_factory=dict)
     splits: bool = False
+    objects: bool = False
 
 
 def repair(
@@ -50,7 +53,7 @@ def repair(
     accept_data: bool = False,
     dry_run: bool = False,
 ) -> list[str]:
-    """Finish or take back the commit of a killed writer, and bring checksums and splits up to date.
+    """Finish or take back the commit of a killed writer, and bring what the manifest repeats up to date.
 
     Args:
         url: Path or fsspec URL of a metadata.json.
@@ -95,13 +98,7 @@ def _plan(project: Project, left: list[str], *, add_missing: bool, drop_dangling
     if complete is not None:
         plan.steps.append(f"{'finish' if complete else 'take back'} the commit of a writer that was killed")
     plan.steps += [f"remove {path}, which a killed writer left" for path in left]
-    for name, checksum in project.checksums.items():
-        plan.stale.append(name)
-        count = project.files[name].count
-        plan.steps.append(f"declare the sha256 {checksum} of {TABLES[name].file_name}, which has {count} rows")
-    if is_split_stale(project):
-        plan.splits = True
-        plan.steps.append("rewrite copick/splits as runs.csv has it")
+    _mend_manifest(project, plan)
     if add_missing:
         if reason := project.unlisted_reason():
             raise UsageError("option-invalid", f"nobody can say which data has no row (--add-missing): {reason}")
@@ -111,6 +108,24 @@ def _plan(project: Project, left: list[str], *, add_missing: bool, drop_dangling
     if add_missing:
         _add_missing(project, plan)
     return plan
+
+
+def _mend_manifest(project: Project, plan: _Plan) -> None:
+    """Plan that the manifest says of tables, objects and splits what is so."""
+    for name, checksum in project.checksums.items():
+        plan.stale.append(name)
+        count = project.files[name].count
+        plan.steps.append(f"declare the sha256 {checksum} of {TABLES[name].file_name}, which has {count} rows")
+    for name, untrue in project.untrue.items():
+        plan.stale.append(name)
+        values = " and ".join(f"the {key} {value}" for key, (_, value) in untrue.items())
+        plan.steps.append(f"declare {values} of {TABLES[name].file_name}")
+    if project.manifest.untrue_objects():
+        plan.objects = True
+        plan.steps.append(f"rewrite {OBJECTS_ID} as copick:config has it")
+    if is_split_stale(project):
+        plan.splits = True
+        plan.steps.append("rewrite copick/splits as runs.csv has it")
 
 
 # --- rows ------------------------------------------------------------------------------------------------
@@ -214,7 +229,7 @@ def _publish(project: Project, plan: _Plan) -> None:
     written = {name: file.data for name, file in files.items()}
     # Not what was made of them when they were read: the last line end may be missing.
     kept = {name: _bytes_of(project, TABLES[name]) for name in plan.stale if name not in files}
-    if not kept and not written and not plan.splits:
+    if not kept and not written and not plan.splits and not plan.objects:
         return
     declared = {name: files.get(name, project.files[name]) for name in (*kept, *written)}
     document = _manifest.patch(
@@ -223,6 +238,7 @@ def _publish(project: Project, plan: _Plan) -> None:
         filled=[name for name, file in declared.items() if file.count],
         splits=split_names(project) if plan.splits or "runs" in declared else None,
         modified=datetime.date.today().isoformat(),  # [MAN-034]
+        config=project.manifest.config if plan.objects else None,
         columns={name: file.header for name, file in declared.items()},
     )
     contents = {project.table_path(TABLES[name]): data for name, data in written.items()}

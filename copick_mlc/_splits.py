@@ -37,7 +37,7 @@ def assignments(mapping: Mapping[str, Iterable[str]]) -> dict[str, str]:
         if not split:
             raise UsageError("option-invalid", "a split needs a name; use clear_splits to take runs out of theirs")
         cells_of(RunRow("any", split=split))
-        for run in [runs] if isinstance(runs, str) else runs:
+        for run in [runs] if isinstance(runs, str) else runs or ():
             if splits.setdefault(run, split) != split:
                 raise UsageError("option-invalid", f"run {run!r} is in two splits, {splits[run]!r} and {split!r}")
     return splits

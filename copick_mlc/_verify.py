@@ -10,6 +10,7 @@ from typing import Any
 
 from copick_mlc import _commit, _pandas, _splits
 from copick_mlc._findings import ERROR, KINDS, VALIDATION_KINDS, WARNING, Finding, severity
+from copick_mlc._objects import OBJECTS_ID
 from copick_mlc._project import Project, url_of
 from copick_mlc._tables import TABLES, Key, Row
 from copick_mlc.errors import CroissantError
@@ -114,6 +115,7 @@ def tables_report(project: Project) -> Report:
     else:
         not_checked.append(f"what killed writers left: {writer} is writing")
     findings += _of_tables(project)
+    findings += _of_manifest(project)
     findings += _orphans(project)
     findings += _of_splits(project)
     findings += _misread_names(project)
@@ -166,6 +168,17 @@ def _of_tables(project: Project) -> Iterator[Finding]:
     for table in project.undeclared():
         message = "the manifest does not declare this file, so its rows are not there; declare it, or move it away"
         yield Finding("table-undeclared", message, table.name, path=project.table_path(table))
+
+
+def _of_manifest(project: Project) -> Iterator[Finding]:
+    for name, untrue in project.untrue.items():
+        said = "; ".join(f"its {key} is {value}, the manifest declares {old!r}" for key, (old, value) in untrue.items())
+        message = f"{said}. A writer left that as it was, or somebody changed it; repair rewrites it"
+        kind = "md5-stale" if "md5" in untrue else "manifest-stale"
+        yield Finding(kind, message, name, path=project.url)
+    if texts := project.manifest.untrue_objects():
+        message = f"it does not say what copick:config says: {'; '.join(texts)}. repair rewrites it"
+        yield Finding("manifest-stale", message, path=project.url, record_set=OBJECTS_ID)
 
 
 def _orphans(project: Project) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from copick.models import CopickConfig, CopickRoot
 from fsspec import AbstractFileSystem
 
 from copick_mlc import _commit, _credentials, _manifest, _storage, _urls
-from copick_mlc._collection import Choices, Move, collect
+from copick_mlc._collection import Choices, Move, collect, outside_remark
 from copick_mlc._description import describe, license_remark
 from copick_mlc._lock import locked
 from copick_mlc._renames import Renames
@@ -327,6 +327,7 @@ class Export:
         notes += _findings(document, check_with_mlcroissant(document, self.url) if options.validate else [])
         for note in notes:
             warnings.warn(note, CroissantWarning, stacklevel=4)
+        _refuse_local_data(self.url, rows)
         counts = {name: len(found) for name, found in rows.items()}
         return Dataset(self.url, files, _manifest.dump(document), counts, moves)
 
@@ -366,6 +367,22 @@ def _refuse_credentials(option: str, url: str | None) -> None:
             f"{option} has {secret}, which everybody could read in the manifest; leave it out, and give it as fsspec "
             "options when the project is opened",
         )
+
+
+def _refuse_local_data(url: str, rows: Mapping[str, Iterable[Row]]) -> None:
+    """Raise where readers of a manifest on other storage would be led to their own disk [SEC-002]."""
+    if _urls.is_local(url):
+        return
+    for row in (row for table in rows.values() for row in table):
+        location = getattr(row, "url", None)
+        if location and _urls.is_absolute(location) and _urls.is_local(location):
+            raise DataError(
+                "url-local",
+                f"{row.table.name} {'/'.join(map(str, row.key))} is at {location} on this disk, where no reader of a "
+                "manifest elsewhere may look for it; copy the data there too (publish), or say with base_url where "
+                "it will be",
+                path=url,
+            )
 
 
 def _findings(document: Mapping[str, Any], findings: list[str]) -> list[str]:
@@ -525,19 +542,18 @@ def append_croissant(
     for name in TABLES:
         index.count(name)  # reads the table: what is broken is found before there is work, and see below
     source = open_source(source_root, choices.portal())
-    rows, _, notes = collect(source, choices, [_urls.published(index.base_url)], progress, executor)
+    rows, _, notes = collect(source, choices, [], progress, executor)
     _assign_splits(rows, wanted, {})
     # A row that was there when all began is not put again: who changes or removes it meanwhile has the last word.
     there = [index]
     if isinstance(source_root, CopickRootMLC) and source.manifest_url == index.url:
         there.append(source_root.index)  # which may have been read long ago
-    added = [row for table in rows.values() for row in table if not _is_in(there, row)]
-    for row in added:  # what nobody could read raises before there is anything to commit
-        cells_of(row)
-        if row.table.has_url:
-            index.absolute_url(getattr(row, "url", ""))  # [SEC-002]
+    known = {(row.table.name, row.key) for table in rows.values() for row in table if _is_in(there, row)}
     with index.exclusive():  # from here on nobody else changes what is there
         index.reload()
+        placed = [_placed(row, index) for table in rows.values() for row in table]
+        added = [row for row in placed if (row.table.name, row.key) not in known]
+        notes += outside_remark(sum(_is_outside(row) for row in placed), index.base_url)
         if validate:
             index.before_commit(
                 lambda document: _warn(_findings(document, check_with_mlcroissant(document, index.url)))
@@ -545,6 +561,7 @@ def append_croissant(
         definitions = renames.definitions(source_root.config.pickable_objects)
         new, remarks = _new_objects(index.config.get("pickable_objects") or [], definitions)
         merged = [_kept(index.find(row), row) for row in added]
+        notes += _changed_splits(index, merged)
         _warn([*notes, *remarks])
         with _all_or_nothing(index):
             for definition in new:
@@ -552,6 +569,27 @@ def append_croissant(
             for row in merged:
                 index.put(row)  # [APP-002]
     return index.url
+
+
+def _placed(row: Row, index: CroissantIndex) -> Row:
+    """A row with its URL as the manifest needs it [APP-004]; raises for what nobody could read."""
+    if url := getattr(row, "url", None):
+        row = replace(row, url=_urls.relative(url, _urls.published(index.base_url)) or url)  # type: ignore[type-var]
+        index.absolute_url(getattr(row, "url", ""))  # [SEC-002]
+    cells_of(row)
+    return row
+
+
+def _is_outside(row: Row) -> bool:
+    return _urls.is_absolute(getattr(row, "url", None) or "")
+
+
+def _changed_splits(index: CroissantIndex, rows: Iterable[Row]) -> list[str]:
+    """What is to be said of runs that come to another split."""
+    runs = [row for row in rows if isinstance(row, RunRow)]
+    olds = {row.name: index.get_split(row.name) for row in runs}
+    changed = [row for row in runs if olds[row.name] not in (None, row.split)]
+    return [f"run {row.name} was in the split {olds[row.name]}, and is in {row.split} now" for row in changed]
 
 
 def _warn(notes: Iterable[str]) -> None:
@@ -573,14 +611,14 @@ def _all_or_nothing(index: CroissantIndex) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            index.reload()  # pending changes, which the batch would commit [BAT-003], are dropped
+            index.discard()  # which the batch would commit [BAT-003]
             raise
 
 
 def _is_in(indices: Iterable[CroissantIndex], row: Row) -> bool:
     """Whether one of the indices has just what the row would be there."""
-    found = (index.find(row) for index in indices)
-    return any(old is not None and _kept(old, row) == old for old in found)
+    found = ((index.find(row), _placed(row, index)) for index in indices)
+    return any(old is not None and _kept(old, new) == old for old, new in found)
 
 
 def _kept(old: Row | None, new: Row) -> Row:

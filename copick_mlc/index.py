@@ -477,7 +477,7 @@ class CroissantIndex:
                     _commit.recover(self._fs, self._path)
                     self._commit()
             except BaseException:
-                self._discard()
+                self.discard()
                 raise
             done, self._pending = self._pending, Pending()
             # All of them, in order, also where one fails; nobody writes anew meanwhile what they remove.
@@ -520,6 +520,13 @@ class CroissantIndex:
         with self.lock, self._standing():
             self._snapshot.refresh()
             return find()
+
+    def discard(self) -> None:
+        """Drop the pending changes; what was read stays."""
+        with self.lock:
+            for state in self._snapshot.states.values():
+                state.discard()
+            self._pending = Pending()
 
     def reload(self) -> None:
         """Read metadata.json and the tables in use anew [BAT-014]. Pending changes are dropped: commit them before.
@@ -610,8 +617,3 @@ class CroissantIndex:
 
     def _split_names(self) -> list[str]:
         return [row.split for row in self.rows_of(RunRow) if row.split]
-
-    def _discard(self) -> None:
-        for state in self._snapshot.states.values():
-            state.discard()
-        self._pending = Pending()

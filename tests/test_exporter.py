@@ -12,6 +12,7 @@ from typing import Any
 
 import copick
 import copick.ops.croissant
+import fsspec
 import numpy as np
 import pytest
 import zarr
@@ -102,6 +103,22 @@ def test_the_same_project_gives_the_same_bytes(bare: Path) -> None:
     shutil.rmtree(bare / "Croissant")
     anew = tree(export(open_source(bare), bare).parent)
     assert first == again == anew
+
+
+def test_iterables_may_be_such_that_end(bare: Path) -> None:
+    manifest = export(
+        open_source(bare), bare, runs=iter(["TS_001"]), picks=iter(["*:*/*"]), splits={"a": iter(["TS_001"])}
+    )
+    assert names(manifest, "runs", "name", "split") == {("TS_001", "a")}
+    assert rows(manifest, "picks")
+
+
+def test_local_data_is_refused_where_the_manifest_is_elsewhere(bare: Path) -> None:
+    with pytest.raises(CroissantError, match="publish") as caught:
+        export(open_source(bare), "memory://elsewhere")  # type: ignore[arg-type]
+    assert caught.value.code == "url-local"
+    fs = fsspec.filesystem("memory")
+    assert not fs.exists("/elsewhere")
 
 
 def test_nothing_is_invented(bare: Path) -> None:

@@ -12,13 +12,12 @@ import dataclasses
 import os
 import time
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from conformance.adapters.copick_mlc import Adapter
 from copick_mlc import (
     _artifact,
-    _collection,
     _commit,
     _credentials,
     _csv,
@@ -436,17 +435,20 @@ class ProjectRootForBase(Saboteur):
 # --- the portal ------------------------------------------------------------------------------------------
 
 
+# What a module has from others, mypy does not let us replace.
+_exporting: Any = exporter
+_reading_the_portal: Any = _portal
+
+
 def _collecting(change: Callable[[Source, Sequence[str]], Sequence[str]]) -> None:
     """Have exports and appends take other base URLs: those that `change` makes of a source and the base URLs."""
-    collect = exporter.collect
-    exporter.collect = lambda source, choices, bases, *more: collect(  # type: ignore[assignment]
-        source, choices, change(source, bases), *more
-    )
+    collect = _exporting.collect
+    _exporting.collect = lambda source, choices, bases, *more: collect(source, choices, change(source, bases), *more)
 
 
 def _picks_of_the_portal(change: Callable[[PicksRow], PicksRow]) -> None:
     """Have picks of the portal be what `change` makes of their rows."""
-    _portal.PicksRow = lambda *key, **columns: change(PicksRow(*key, **columns))  # type: ignore[assignment,misc]
+    _reading_the_portal.PicksRow = lambda *key, **columns: change(PicksRow(*key, **columns))
 
 
 class PortalBaseReplaced(Saboteur):
@@ -455,25 +457,27 @@ class PortalBaseReplaced(Saboteur):
     caught_by: ClassVar = ["por-base-url"]
 
     def break_something(self) -> None:
-        opened = exporter.open_source
-        exporter.open_source = lambda *arguments: dataclasses.replace(opened(*arguments), is_fixed=False)
+        opened = _exporting.open_source
+        _exporting.open_source = lambda *arguments: dataclasses.replace(opened(*arguments), is_fixed=False)
 
 
 class PortalColumnsLost(Saboteur):
     """Rows of a portal project say nothing of the portal."""
 
-    caught_by: ClassVar = ["por-ids", "por-former-names", "por-equal-tomograms", "app-portal-source"]
+    caught_by: ClassVar = ["por-ids", "por-former-names", "por-equal-tomograms"]
 
     def break_something(self) -> None:
-        finish = _collection.Work.finish
+        collect = _exporting.collect
 
-        def bare(self: _collection.Work, items: Any, collected: _collection.Collected) -> None:
-            finish(self, items, collected)
-            for number, (key, row) in enumerate(collected.rows):
-                lost = {name: None for name in row.table.column_names if name.startswith("portal_")}
-                collected.rows[number] = (key, dataclasses.replace(row, **lost))  # type: ignore[type-var]
+        def bare(row: Any) -> Any:
+            lost = {name: None for name in row.table.column_names if name.startswith("portal_")}
+            return dataclasses.replace(row, **lost)
 
-        _collection.Work.finish = bare  # type: ignore[method-assign]
+        def collected(*arguments: Any) -> Any:
+            rows, *more = collect(*arguments)
+            return {name: list(map(bare, found)) for name, found in rows.items()}, *more
+
+        _exporting.collect = collected
 
 
 class AnyAuthorPasses(Saboteur):
@@ -548,7 +552,7 @@ class AbsentIsNone(Saboteur):
     caught_by: ClassVar = ["por-session-template-absent"]
 
     def break_something(self) -> None:
-        _portal._Formatter.format_field = lambda self, value, spec: format(str(value))  # type: ignore[method-assign]
+        _reading_the_portal._Formatter.format_field = lambda self, value, spec: str(value)
 
 
 class AuthorsForgotten(Saboteur):
@@ -571,7 +575,7 @@ class HighestIdFirst(Saboteur):
     caught_by: ClassVar = ["por-equal-tomograms"]
 
     def break_something(self) -> None:
-        _portal.sorted = lambda found, key=None: builtins.sorted(found, key=key, reverse=True)  # type: ignore[attr-defined]
+        _reading_the_portal.sorted = lambda found, key=None: builtins.sorted(found, key=key, reverse=True)
 
 
 class UnreachableRefused(Saboteur):
@@ -580,14 +584,13 @@ class UnreachableRefused(Saboteur):
     caught_by: ClassVar = ["por-unreachable"]
 
     def break_something(self) -> None:
-        reach = _collection._can_reach
+        def demand(fs: Any, path: str, seconds: float) -> None:
+            try:
+                fs.info(path)
+            except OSError as error:
+                raise UsageError("option-invalid", str(error)) from error
 
-        def demand(runs: Any, notes: list[str]) -> bool:
-            if not reach(runs, notes):
-                raise UsageError("option-invalid", notes[-1])
-            return True
-
-        _collection._can_reach = demand
+        _storage.check_reachable = demand
 
 
 class PortalUserRenamed(Saboteur):
@@ -630,15 +633,23 @@ class AppendUnlocked(Saboteur):
 
 
 class CheckedAfterwards(Saboteur):
-    """A manifest is validated when it is written."""
+    """The manifest is validated when all has been appended."""
 
     caught_by: ClassVar = ["app-manifest-rejected"]
 
     def break_something(self) -> None:
-        def afterwards(self: CroissantIndex, check: Callable[[Mapping[str, Any]], object]) -> None:
-            self.after_commit(lambda: check(self.document) and None)
+        checks: list[Callable[[Mapping[str, Any]], object]] = []
+        batch = exporter._all_or_nothing
 
-        CroissantIndex.before_commit = afterwards  # type: ignore[method-assign]
+        @contextlib.contextmanager
+        def then_checked(appended: CroissantIndex) -> Iterator[None]:
+            with batch(appended):
+                yield
+            for check in checks:
+                check(appended.document)
+
+        CroissantIndex.before_commit = lambda self, check: checks.append(check)  # type: ignore[method-assign]
+        _exporting._all_or_nothing = then_checked
 
 
 class AppendKeepsRows(Saboteur):
