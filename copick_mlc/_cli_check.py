@@ -121,8 +121,9 @@ def _print_findings(report: Report, options: argparse.Namespace) -> int:
 
 def _add_repair(commands: Any) -> None:
     text = (
-        "Finish or take back what a killed writer left, declare the checksums that the tables have, and rewrite\n"
-        "copick/splits from runs.csv. Rows are changed only when asked for; data never is."
+        "Finish or take back what a killed writer left, declare the checksums and sizes that the tables\n"
+        "have, and rewrite copick/splits from runs.csv and copick/pickable_objects from copick:config. Rows\n"
+        "are changed only when asked for; data never is."
     )
     parser = add_command(commands, "repair", _repair, text, _REPAIR_EXAMPLES)
     parser.add_argument("manifest", metavar="MANIFEST", help="path or fsspec URL of a metadata.json")

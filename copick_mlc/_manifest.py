@@ -143,7 +143,7 @@ class Manifest:
         if entry is None or rows is None:
             return []
         if not rows:
-            return ["it is there, and copick:config defines no objects"]  # [MAN-038]
+            return ["copick:config defines no objects, so it is not to be there"]  # [MAN-038]
         return _objects.differences(entry.get("data", []), rows)
 
     def _base_url(self) -> str | None:
@@ -183,7 +183,11 @@ class Manifest:
             entries = [entries]  # [MAN-005]
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise self._invalid(f"{key} is not a list of objects")  # [MAN-006]
-        return {entry["@id"]: entry for entry in entries if isinstance(entry.get("@id"), str)}  # [MAN-032]
+        known: dict[str, dict[str, Any]] = {}
+        for entry in entries:
+            if isinstance(entry.get("@id"), str):
+                known.setdefault(entry["@id"], entry)  # [MAN-032]; of two the first, as `_entry`
+        return known
 
     def _invalid(self, message: str) -> DataError:
         return DataError("manifest-invalid", message, path=self.path)

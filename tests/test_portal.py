@@ -296,7 +296,7 @@ def opened(found: Exported, **options: Any) -> CopickRootMLC:
 
 
 def of_all(root: Any) -> dict[str, Any]:
-    """The runs of a root with their data, of equal tomograms that of the lower id having the name."""
+    """The runs of a root with their data; to look for density maps, copick would make stores."""
     runs: dict[str, Any] = inventory(SimpleNamespace(pickable_objects=[], runs=root.runs))["runs"]
     return runs
 

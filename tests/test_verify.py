@@ -24,6 +24,7 @@ from typing import Any
 import copick
 import fsspec
 import mlcroissant
+import numpy as np
 import pandas
 import pytest
 from copick.impl.mlcroissant import CroissantIndex as TheirIndex
@@ -35,6 +36,7 @@ from copick_mlc._findings import KINDS, Finding
 from copick_mlc._project import Project
 from copick_mlc._repair import repair
 from copick_mlc._tables import TABLES
+from copick_mlc._validation import check
 from copick_mlc._verify import render, verify
 from copick_mlc.errors import CODES, CroissantError, ExistsError, LockedError, MissingError, ReadOnlyError, UsageError
 from copick_mlc.index import (
@@ -487,6 +489,213 @@ def test_a_reference_that_cannot_be_followed(manifest: Path) -> None:
     assert kinds(manifest) == {"name-misread": 1, "split-stale": 1}
     repair(str(manifest))
     assert kinds(manifest) == {"name-misread": 1}
+
+
+# --- what else the manifest repeats ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def ours(project: Path, manifest: Path) -> Path:
+    """The manifest of the project as we export it: with sizes and pickable objects."""
+    shutil.rmtree(project / "Croissant")
+    with pytest.warns(UserWarning, match="dataset hosts"):
+        export_croissant(copick.from_file(str(project / "copick_config.json")), str(project), splits=demo.SPLITS)
+    return manifest
+
+
+def stale(manifest: Path) -> list[tuple[str, str, str]]:
+    """What the manifest says that is not true: the severity, what it is about, and the message."""
+    findings = verify(str(manifest)).findings
+    assert {finding.kind for finding in findings} <= {"manifest-stale", "md5-stale"}
+    assert all(finding.path == str(manifest) for finding in findings)
+    return [(finding.severity, finding.table or finding.record_set or "", finding.message) for finding in findings]
+
+
+def check_mended(project: Path, manifest: Path, steps: list[str]) -> None:
+    """A repair takes these steps, a dry run tells them, and a second repair has nothing to do."""
+    before = tree(project)
+    assert repair(str(manifest), dry_run=True) == steps
+    assert tree(project) == before
+    assert repair(str(manifest)) == steps
+    after = tree(project)
+    assert {name for name in after if after[name] != before[name]} == {"Croissant/metadata.json"}
+    assert repair(str(manifest)) == []
+    assert tree(project) == after
+    assert kinds(manifest) == {}
+    check_readers(manifest)
+
+
+def test_what_copick_leaves_as_it_was_is_found_and_mended(project: Path, ours: Path) -> None:
+    old = {table: (ours.parent / f"{table}.csv").stat().st_size for table in ("picks", "objects")}
+    theirs = copick.from_croissant(str(ours))
+    theirs.get_run("TS_001").new_picks("ribosome", "7", user_id="me").from_numpy(np.ones((2, 3)))
+    theirs.new_object("virus", is_particle=True, label=9).from_numpy(np.ones((4, 4, 4), np.float32), 10.0)
+    assert kinds(ours) == {"manifest-stale": 2, "object-unknown": 1}  # copick does not save what it defines
+
+    def define(document: dict[str, Any]) -> None:
+        document["copick:config"]["pickable_objects"].append({"name": "virus", "is_particle": True, "label": 9})
+
+    edit_document(ours, define)
+    new = {table: (ours.parent / f"{table}.csv").stat().st_size for table in old}
+    found = stale(ours)
+    assert [(severity, what) for severity, what, _ in found] == [
+        ("warning", "picks"),
+        ("warning", "objects"),
+        ("warning", "copick/pickable_objects"),
+    ]
+    for table, message in [("picks", found[0][2]), ("objects", found[1][2])]:
+        assert f"its contentSize is {new[table]} B, the manifest declares '{old[table]} B'" in message
+    assert "'virus' is missing, in copick:config {" in found[2][2]
+    assert [finding.kind for finding in check(str(ours)).findings if finding.severity == "warning"][:3] == [
+        "manifest-stale"
+    ] * 3
+    check_mended(
+        project,
+        ours,
+        [
+            f"declare the contentSize {new['picks']} B of picks.csv",
+            f"declare the contentSize {new['objects']} B of objects.csv",
+            "rewrite copick/pickable_objects as copick:config has it",
+        ],
+    )
+    records = list(mlcroissant.Dataset(jsonld=str(ours)).records("copick/pickable_objects"))
+    assert [record["copick/pickable_objects/name"] for record in records] == ["ribosome", "membrane", "virus"]
+    assert {item.name for item in copick.from_croissant(str(ours)).pickable_objects} == {
+        "ribosome",
+        "membrane",
+        "virus",
+    }
+
+
+def test_an_md5_that_is_stale_stops_readers(project: Path, manifest: Path) -> None:
+    edit_document(manifest, lambda document: entry(document, "picks").update(md5="0" * 32))
+    with pytest.raises(mlcroissant.GenerationError):
+        copick.from_croissant(str(manifest))
+    checksum = hashlib.md5((manifest.parent / "picks.csv").read_bytes()).hexdigest()
+    message = f"its md5 is {checksum}, the manifest declares '{'0' * 32}'"
+    ((severity, table, text),) = stale(manifest)
+    assert (severity, table) == ("error", "picks")
+    assert message in text
+    check_mended(project, manifest, [f"declare the md5 {checksum} of picks.csv"])
+    assert entry(json.loads(manifest.read_text()), "picks")["md5"] == checksum
+
+
+def test_size_and_md5_are_one_finding(project: Path, manifest: Path) -> None:
+    data = (
+        (manifest.parent / "runs.csv").read_bytes().removesuffix(b"\r\n")
+    )  # the bytes count, not what is made of them
+    (manifest.parent / "runs.csv").write_bytes(data)
+    declare(manifest, "runs")
+    edit_document(manifest, lambda document: entry(document, "runs").update(md5=["?"], contentSize=len(data)))
+    assert len(stale(manifest)) == 1
+    steps = [f"declare the contentSize {len(data)} B and the md5 {hashlib.md5(data).hexdigest()} of runs.csv"]
+    check_mended(project, manifest, steps)
+
+
+def test_what_the_manifest_does_not_say_is_not_untrue(ours: Path) -> None:
+    def say_less(document: dict[str, Any]) -> None:
+        del entry(document, "picks")["contentSize"]
+        entry(document, "runs").update(contentSize=None, md5="")
+        record_set(document, "pickable_objects")["data"].reverse()  # their order says nothing
+
+    edit_document(ours, say_less)
+    assert stale(ours) == []
+    assert repair(str(ours)) == []
+
+
+def test_a_table_that_was_edited_by_hand_is_one_finding(ours: Path) -> None:
+    table = ours.parent / "picks.csv"
+    table.write_bytes(table.read_bytes().replace(b"\r\n", b"\n"))
+    assert kinds(ours) == {"table-checksum": 1}
+    assert len(repair(str(ours))) == 1
+    assert kinds(ours) == {}
+
+
+def test_a_size_that_is_stale_in_a_table_that_rows_are_removed_from(project: Path, ours: Path) -> None:
+    edit_document(ours, lambda document: entry(document, "picks").update(contentSize="1 B"))
+    (project / PICKS).unlink()
+    assert kinds(ours) == {"manifest-stale": 1, "data-missing": 1}
+    assert len(repair(str(ours), drop_dangling=True)) == 2
+    assert kinds(ours) == {}
+    check_readers(ours)
+
+
+def _objects(document: dict[str, Any]) -> list[dict[str, Any]]:
+    data: list[dict[str, Any]] = record_set(document, "pickable_objects")["data"]
+    return data
+
+
+def _other_label(document: dict[str, Any]) -> None:
+    document["copick:config"]["pickable_objects"][0]["label"] = 5
+
+
+def _renamed(document: dict[str, Any]) -> None:
+    _objects(document)[0]["copick/pickable_objects/name"] = "ribosom"
+
+
+def _object_twice(document: dict[str, Any]) -> None:
+    _objects(document).append(_objects(document)[0])
+
+
+def _nameless_object(document: dict[str, Any]) -> None:
+    _objects(document).append({"copick/pickable_objects/name": ["ribosome"]})
+
+
+def _without_a_value(document: dict[str, Any]) -> None:
+    del _objects(document)[1]["copick/pickable_objects/label"]
+
+
+def _without_data(document: dict[str, Any]) -> None:
+    del record_set(document, "pickable_objects")["data"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_other_label, """'ribosome' is {"label": 1}, in copick:config {"label": 5}."""),
+        (_renamed, "'ribosom' is {"),
+        (_object_twice, "1 of its rows have no name, or that of another row."),
+        (_nameless_object, "1 of its rows have no name, or that of another row."),
+        (_without_a_value, """'membrane' is {}, in copick:config {"label": 2}."""),
+        (_without_data, "'membrane' is missing, in copick:config {"),
+    ],
+)
+def test_pickable_objects_that_are_stale(
+    project: Path, ours: Path, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    edit_document(ours, change)
+    ((severity, what, text),) = stale(ours)
+    assert (severity, what) == ("warning", "copick/pickable_objects")
+    assert message in text
+    config = json.loads(ours.read_text())["copick:config"]
+    check_mended(project, ours, ["rewrite copick/pickable_objects as copick:config has it"])
+    document = json.loads(ours.read_text())
+    assert document["copick:config"] == config
+    assert _objects(document) == [
+        {f"copick/pickable_objects/{key}": item[key] for key in ("name", "label", "is_particle")}
+        for item in config["pickable_objects"]
+    ]
+
+
+def test_pickable_objects_go_where_none_are_defined(ours: Path) -> None:
+    edit_document(ours, lambda document: document["copick:config"].update(pickable_objects=[]))
+    finding = next(finding for finding in verify(str(ours)).findings if finding.kind == "manifest-stale")
+    assert "copick:config defines no objects" in finding.message
+    assert repair(str(ours)) == ["rewrite copick/pickable_objects as copick:config has it"]
+    assert repair(str(ours)) == []
+    assert "manifest-stale" not in kinds(ours)
+    assert "copick/pickable_objects" not in {item["@id"] for item in json.loads(ours.read_text())["recordSet"]}
+
+
+def test_pickable_objects_of_another_form_are_somebodys(ours: Path) -> None:
+    def reform(document: dict[str, Any]) -> None:
+        entry = record_set(document, "pickable_objects")
+        entry["field"] = [{"@type": "cr:Field", "@id": "copick/pickable_objects/title", "dataType": "sc:Text"}]
+        entry["data"] = [{"copick/pickable_objects/title": "Ribosome"}]
+
+    edit_document(ours, reform)
+    assert stale(ours) == []
+    assert repair(str(ours)) == []
 
 
 # --- names -----------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 SPEC = spec.load(ROOT / "SPEC.md")
 OPEN = {"op": "open", "manifest": "{project}/Croissant/metadata.json"}
 CREATE = {"op": "create", "kind": "runs", "key": {"name": "TS_009"}}
+EXPORT = {"op": "export", "source": "{project}/config.json", "project_root": "{project}", "options": {}}
+APPEND = {"op": "append", "manifest": OPEN["manifest"], "source": "{work}/config.json", "options": {}}
 KILLS = {"trial": "kills", "writer": [CREATE], "kills": 2, "seed": 1}
 WRITERS = {"trial": "writers", "writers": [[CREATE], [CREATE]], "rounds": 2}
 READS = {"trial": "reads", "append": {"runs": "run-{round}-{row}"}, "rows": 2, "commits": 2, "seed": 1}
@@ -162,6 +164,7 @@ def test_trials(tmp_path: Path, trial: dict[str, Any]) -> None:
     ("members", "checked"),
     [
         ({"steps": [OPEN, CREATE]}, True),
+        ({"steps": [APPEND]}, True),
         ({"steps": [OPEN]}, False),
         ({"steps": [OPEN, {"op": "refresh"}]}, False),
         ({"steps": [OPEN, CREATE], "consistent": False}, False),
@@ -169,7 +172,7 @@ def test_trials(tmp_path: Path, trial: dict[str, Any]) -> None:
     ],
 )
 def test_what_writes_ends_with_consistent(tmp_path: Path, members: dict[str, Any], checked: bool) -> None:
-    (found,) = load(tmp_path, case(capabilities=["read", "write"], **members))
+    (found,) = load(tmp_path, case(capabilities=["read", "write", "append"], **members))
     last = found.steps[-1].action
     assert ((last.name, last.arguments) == ("consistent", {})) is checked
 
@@ -183,6 +186,9 @@ def test_what_writes_ends_with_consistent(tmp_path: Path, members: dict[str, Any
         (["read", "locks"], {"write"}),
         (["read", "overlay", "batch"], {"overlay"}),
         (["export", "write"], {"export", "write"}),
+        (["read", "append"], {"export"}),
+        (["read", "append", "locks"], {"export"}),
+        (["read", "export", "portal_source"], {"export"}),
     ],
 )
 def test_profiles_of_a_case(tmp_path: Path, capabilities: list[str], profiles: set[str]) -> None:
@@ -221,6 +227,15 @@ def test_profiles_of_a_case(tmp_path: Path, capabilities: list[str], profiles: s
         ({"steps": [{"trial": "fly"}]}, "step 1: there is no trial 'fly'"),
         ({"steps": [{**OPEN, "meanwhile": [{"edit": "fly"}]}]}, "step 1, meanwhile 1: there is no edit 'fly'"),
         ({"steps": [{**OPEN, "lock_seconds": 1}]}, "step 1: lock_seconds is only for cases that require locks"),
+        ({"steps": [APPEND]}, "step 1: append is only for cases that require append"),
+        (
+            {"capabilities": ["export"], "steps": [{**EXPORT, "records": "{project}/r"}]},
+            "step 1: records is only for cases that require portal_source",
+        ),
+        (
+            {"capabilities": ["append"], "steps": [{**APPEND, "records": "{project}/r"}]},
+            "step 1: records is only for cases that require portal_source",
+        ),
         ({"steps": [{**OPEN, "overlay": "{work}/o"}]}, "step 1: overlay is only for cases that require overlay"),
         ({"steps": [{**OPEN, "manifest": "{http}/m"}]}, "it uses {http} and does not require the capability http"),
     ],
@@ -267,6 +282,9 @@ def test_ids_are_unique_and_the_names_of_files(tmp_path: Path) -> None:
         {"steps": [{**OPEN, "meanwhile": [OPEN]}]},
         {"steps": [{**OPEN, "meanwhile": [KILLS]}]},
         {"steps": [{**OPEN, "lock_seconds": -1}]},
+        {"steps": [{**APPEND, "manifest": None}]},
+        {"steps": [{**APPEND, "project_root": "{work}"}]},
+        {"steps": [{**EXPORT, "records": 1}]},
         {"steps": [{**KILLS, "writer": []}]},
         {"steps": [{**KILLS, "writer": [OPEN]}]},
         {"steps": [{**KILLS, "writer": [{**CREATE, "root": "b"}]}]},

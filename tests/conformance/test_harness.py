@@ -77,6 +77,17 @@ class Toy:
         while not os.path.exists(os.path.join(self.directory, "signal")):
             time.sleep(0.01)
 
+    def do_reach_out(self):
+        import json, urllib.request
+        from urllib.error import URLError
+        refused = []
+        for url in ("http://portal.invalid/", "https://portal.invalid/", os.environ["AWS_ENDPOINT_URL"]):
+            try:
+                urllib.request.urlopen(url)
+            except URLError as error:
+                refused.append(type(error.reason).__name__)
+        raise RuntimeError(json.dumps([refused, sorted(name for name in os.environ if name.startswith("AWS_"))]))
+
     def do_linger(self):
         import threading
         threading.Thread(target=time.sleep, args=(60,)).start()
@@ -370,6 +381,25 @@ def test_modules_that_do_not_pass_the_smoke_case(
 ) -> None:
     assert suite.run(toy=toy) == 2
     assert words in capsys.readouterr().out
+
+
+# --- where adapters run ----------------------------------------------------------------------------------
+
+
+def test_adapters_reach_no_other_host(
+    suite: Suite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "somebody")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://elsewhere.invalid")
+    monkeypatch.setenv("HTTPS_PROXY", "http://elsewhere.invalid")
+    suite.case("a", [do("reach_out")])
+    assert suite.run() == 1
+    found = re.search(r"the error without a code: (.*)", capsys.readouterr().out)
+    assert found
+    refused, names = json.loads(found.group(1))
+    assert refused == ["ConnectionRefusedError"] * 3
+    assert {"AWS_ENDPOINT_URL", "AWS_MAX_ATTEMPTS"} <= set(names)
+    assert not {"AWS_PROFILE", "AWS_ENDPOINT_URL_S3"} & set(names)
 
 
 # --- the run ---------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def test_copicks_own_backend_fails_just_what_is_known(tmp_path: Path) -> None:
     lines = [line for line in known.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     assert report["totals"]["expected"] == len(lines)
     skipped = [case for case in report["cases"] if case["outcome"] == "skip"]
-    assert all("locks" in case["capabilities"] for case in skipped)
+    assert all({"locks", "publish"} & {*case["capabilities"]} for case in skipped)
     assert report["totals"]["pass"] == len(report["cases"]) - len(lines) - len(skipped)
 
 

@@ -264,6 +264,13 @@ def test_unchanged_sees_files_directories_links_and_modes(workspace: Workspace) 
     assert found(workspace, "unchanged", **{"except": patterns}) == ""
 
 
+def test_what_an_adapter_puts_down_for_itself_is_nobodys(workspace: Workspace) -> None:
+    scribble(workspace, "scratch/cache/answers.json")
+    assert found(workspace, "unchanged") == ""
+    scribble(workspace, "scratch-2")
+    assert found(workspace, "unchanged").endswith("got scratch-2: new")
+
+
 def test_unchanged_is_as_of_the_last_edit_and_same_as_of_what_was_given(workspace: Workspace) -> None:
     scribble(workspace, "project/new")
     scribble(workspace, PICKS)
