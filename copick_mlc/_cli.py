@@ -13,6 +13,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from copick_mlc import _urls
 from copick_mlc._tables import TABLES
 from copick_mlc.errors import CroissantWarning
 from copick_mlc.index import CroissantIndex
@@ -99,4 +100,5 @@ def summarise(url: str) -> None:
     print(f"wrote {url}")
     print(f"  {sum(counts.values())} rows in {sum(map(bool, counts.values()))} tables: {rows or 'none'}")
     print(f"see what it holds:  python -m copick_mlc inspect {shlex.quote(url)}")
-    print(f"open it in Python:  copick_mlc.from_croissant({url!r})")
+    options = ", static_fs_args={'anon': True}" if index.base_url == _urls.normalise(_urls.PORTAL) else ""
+    print(f"open it in Python:  copick_mlc.from_croissant({url!r}{options})")

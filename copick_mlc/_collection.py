@@ -164,7 +164,7 @@ class Work:
     drops_volumes: bool
 
     def __call__(self, runs: Sequence[tuple[str, Sequence[Item]]]) -> Collected:
-        """The rows of runs, given what is known of each."""
+        """The rows of runs, given what is known of each [EXP-002]."""
         collected = Collected()
         selection = self.selection.fresh()
         for name, known in runs:

@@ -15,7 +15,7 @@ from typing import Any
 
 from copick.util.escape import sanitize_name
 
-from copick_mlc import _layout, _storage
+from copick_mlc import _layout, _storage, _urls
 from copick_mlc._selection import as_list
 from copick_mlc._source import Item, Place, Source
 from copick_mlc._tables import Key, Row
@@ -28,9 +28,6 @@ from copick_mlc.index import (
     TomogramRow,
     VoxelSpacingRow,
 )
-
-#: What the URLs of the portal's data are relative to [POR-001].
-PORTAL_URL = "s3://cryoet-data-portal-public/"
 
 _AUTHOR_FIELDS = ("author", "authors", "annotation_file_id")
 
@@ -86,7 +83,7 @@ def portal_source(root: Any, options: PortalOptions) -> Source:
     overlay = Place.at(root.config.overlay_root, root.config.overlay_fs_args)
     names = {*records.runs, *_layout.runs(overlay.fs, overlay.path)}
     particles = frozenset(item.name for item in root.config.pickable_objects if item.is_particle)
-    return Source(sorted(names), particles, records.items, places=[overlay], base_url=PORTAL_URL, is_fixed=True)
+    return Source(sorted(names), particles, records.items, places=[overlay], base_url=_urls.PORTAL, is_fixed=True)
 
 
 class _Records:
@@ -104,7 +101,7 @@ class _Records:
             "segmentations", options.segmentations_portal_meta, options.segmentations_author, annotation
         )
         self._tomograms = Filter("tomograms", options.tomograms_portal_meta, options.tomograms_author, tomogram)
-        self._fs, _ = _storage.open_location(PORTAL_URL, {"anon": True})
+        self._fs, _ = _storage.open_location(_urls.PORTAL, {"anon": True})
 
     def items(self, name: str) -> Iterator[Item]:
         """What the portal has of a run."""
@@ -130,11 +127,12 @@ class _Records:
         taken: set[Key] = set()
         for size, tomogram in sorted(found, key=lambda pair: pair[1].meta.portal_tomo_id):
             kind, identifier = tomogram.tomo_type, str(tomogram.meta.portal_tomo_id)
+            # Without one nobody could read it [POR-013].
             if not _has_place(run, f"tomogram {identifier}", tomogram.static_path, size):
                 continue
             described = tomogram.meta.portal_metadata
             passes = self._tomograms.passes(described.portal_metadata, described.portal_authors)
-            name = _sanitized(kind, identifier)
+            name = _sanitized(kind, identifier)  # [POR-015]
             row = TomogramRow(run, size, name, tomogram.static_path, None, identifier)
             if row.key in taken:  # [POR-007]
                 row = replace(row, tomo_type=f"{name}-{identifier}")
@@ -169,7 +167,7 @@ class _Records:
             if not _has_place(run.name, f"segmentation {found.session_id}", found.path, described.voxel_spacing):
                 continue
             # What no pickable object is for, copick names as the portal does.
-            name = _sanitized(found.name, found.session_id)
+            name = _sanitized(found.name, found.session_id)  # [POR-015]
             names = (run.name, float(found.voxel_size), found.user_id, found.session_id, name)
             columns = {"url": found.path, **_provenance(described)}
             row: Row = InstanceSegmentationRow(*names, **columns)
@@ -191,7 +189,7 @@ def _listed(run: str, what: str, query: Callable[[], list[Any]]) -> list[Any]:
     """What copick makes of the portal's records of a run; it does not expect that anything is missing there.
 
     Raises:
-        UsageError: `source-unsupported`.
+        UsageError: `source-unsupported` [POR-014].
     """
     try:
         return query()

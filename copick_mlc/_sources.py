@@ -91,7 +91,6 @@ def _croissant_source(root: Any) -> Source:
         tables = [table for table in TABLES.values() if table.name != "objects"]
         return (_indexed(index, row) for table in tables for row in index.rows(table.name, run))
 
-    is_declared = bool(index.document.get("copick:baseUrl")) and config.croissant_base_url is None
     return Source(
         [run.name for run in root.runs],
         _particles(root),
@@ -100,8 +99,16 @@ def _croissant_source(root: Any) -> Source:
         [Place.at(config.overlay_root, config.overlay_fs_args)] if root.mode == "B" else [],
         index.document,
         index.url,
-        _urls.published(index.base_url) if is_declared else None,
+        _declared_base(index) if config.croissant_base_url is None else None,
     )
+
+
+def _declared_base(index: CroissantIndex) -> str | None:
+    """The base URL that a manifest declares, as it stands there if that is absolute."""
+    declared = index.document.get("copick:baseUrl")
+    if isinstance(declared, str) and "://" in declared:
+        return declared
+    return _urls.published(index.base_url) if declared else None
 
 
 def _our_config(config: Any) -> Any:

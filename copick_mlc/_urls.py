@@ -20,6 +20,9 @@ _LOCAL = ("file://", "local://")  # [URL-007]
 _PROTOCOL = re.compile(r"[a-z]{2,}")
 _NO_NAME = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udfff]")
 
+#: What the URLs of the CryoET Data Portal's data are relative to [POR-001]. Everybody may read it, without credentials.
+PORTAL = "s3://cryoet-data-portal-public/"
+
 #: Protocols that fsspec can only read.
 READ_ONLY_PROTOCOLS = frozenset({"http", "https", "zip", "tar", "libarchive", "github", "git", "data", "reference"})
 

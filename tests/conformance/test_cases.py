@@ -27,6 +27,16 @@ EXPORT = {"op": "export", "source": "{project}/config.json", "project_root": "{p
 APPEND = {"op": "append", "manifest": OPEN["manifest"], "source": "{work}/config.json", "options": {}}
 KILLS = {"trial": "kills", "writer": [CREATE], "kills": 2, "seed": 1}
 WRITERS = {"trial": "writers", "writers": [[CREATE], [CREATE]], "rounds": 2}
+PUBLICATION = {"source": "{project}/copick_config.json", "project_root": "{work}/out", "options": {}}
+PUBLICATIONS = {"trial": "publications", "publish": PUBLICATION, "kills": 2, "seed": 1}
+CHANGING = {
+    "trial": "changing_source",
+    "publish": PUBLICATION,
+    "source": "a",
+    "copy": "b",
+    "texts": ["1", "2"],
+    "times": 2,
+}
 READS = {"trial": "reads", "append": {"runs": "run-{round}-{row}"}, "rows": 2, "commits": 2, "seed": 1}
 
 
@@ -160,6 +170,15 @@ def test_trials(tmp_path: Path, trial: dict[str, Any]) -> None:
     assert found.locks is (trial is READS)
 
 
+@pytest.mark.parametrize("trial", [PUBLICATIONS, CHANGING])
+def test_trials_of_publishing(tmp_path: Path, trial: dict[str, Any]) -> None:
+    document = case(capabilities=["read", "publish"], steps=[trial], consistent=False)
+    VALIDATOR.validate(document)
+    (found,) = load(tmp_path, document)
+    assert [(step.action.kind, step.action.name) for step in found.steps] == [("trial", trial["trial"])]
+    assert found.profiles == {"export"}
+
+
 @pytest.mark.parametrize(
     ("members", "checked"),
     [
@@ -220,6 +239,7 @@ def test_profiles_of_a_case(tmp_path: Path, capabilities: list[str], profiles: s
         ({"steps": [CREATE]}, "step 1: create is only for cases that require write or overlay"),
         ({"steps": [{"op": "begin"}]}, "step 1: begin is only for cases that require batch"),
         ({"steps": [KILLS]}, "step 1: create is only for cases that require write or overlay"),
+        ({"steps": [CHANGING]}, "step 1: publish is only for cases that require publish"),
         ({"steps": [WRITERS]}, "step 1: create is only for cases that require write or overlay"),
         ({"steps": [{**KILLS, "writer": [{"op": "fly"}]}]}, "step 1: there is no op 'fly'"),
         ({"steps": [{**KILLS, "writer": {}}]}, "step 1: 'writer' has the wrong type"),
@@ -290,6 +310,9 @@ def test_ids_are_unique_and_the_names_of_files(tmp_path: Path) -> None:
         {"steps": [{**KILLS, "writer": [{**CREATE, "root": "b"}]}]},
         {"steps": [{**KILLS, "writer": [{**CREATE, "expect": None}]}]},
         {"steps": [{**WRITERS, "rounds": 0}]},
+        {"steps": [{**PUBLICATIONS, "publish": {"source": "{work}/a"}}]},
+        {"steps": [{**CHANGING, "texts": ["1"]}]},
+        {"steps": [{"op": "rows", "table": "runs", "expect": {"@date": "tomorrow"}}]},
         {"steps": [{**READS, "append": {"fly": ""}}]},
         {"steps": [{"op": "rows", "table": "runs", "expect": {"@any": []}}]},
         {"disk": [{"check": "unchanged", "or": "else"}]},

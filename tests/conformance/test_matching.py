@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
 
 from conformance import documents
 from conformance.matching import ANY, difference, show
+
+# Long before today, today, tomorrow, should it become that meanwhile, and long after it.
+_NOW = datetime.datetime.now(datetime.timezone.utc).date()
+_DATES = [str(_NOW + datetime.timedelta(days=days)) for days in (-9, 0, 1, 9)]
 
 
 @pytest.mark.parametrize(
@@ -25,6 +30,7 @@ from conformance.matching import ANY, difference, show
         ({"@lacks": ["x"]}, ["y"]),
         ({"@any": [{"@has": {"a": 1}}, {"@has": {"b": 2}}]}, {"b": 2}),
         ({"@id": "copick/runs"}, {"@id": "copick/runs"}),
+        *(({"@date": "today"}, date) for date in _DATES[1:-1]),
         # The first matcher fits both elements, and must leave the second matcher its only one.
         ([{"@has": {"a": 1}}, {"a": 1, "b": 2}], [{"a": 1, "b": 2}, {"a": 1, "b": 3}]),
     ],
@@ -41,6 +47,11 @@ def test_what_matches(wanted: Any, got: Any) -> None:
         ("1", 1, 'wanted "1", got 1'),
         (None, "", 'wanted null, got ""'),
         ([1, 2], [2, 1], "at [0]: wanted 1, got 2"),
+        *(
+            ({"@date": "today"}, date, f"wanted the date of today, got {show(date)}")
+            for date in (_DATES[0], _DATES[-1])
+        ),
+        ({"@date": "today"}, None, "wanted the date of today, got null"),
         ([[1, 2], [3]], [[3], [1, 2]], "at [0]: wanted 2 elements, among them [1, 2], got 1 element, among them [3]"),
         ({"@list": ["x", "y"]}, ["y", "x"], 'at [0]: wanted "x", got "y"'),
         ({"@list": []}, {}, "wanted the list [], got {}"),

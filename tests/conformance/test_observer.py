@@ -86,6 +86,20 @@ FIELD = {
     "source": {"fileObject": {"@id": "runs-csv"}, "extract": {"column": "name"}},
 }
 CHECKSUMS = {"edit": "checksums"}
+RIBOSOME = {"name": "ribosome", "label": 1}
+OBJECTS = "copick/pickable_objects"
+
+
+def objects(*names: str, **values: Any) -> dict[str, Any]:
+    """The record set of pickable objects with these names, each with the values."""
+    members = ["name", *values]
+    row = {f"{OBJECTS}/{name}": value for name, value in values.items()}
+    return {
+        "@id": OBJECTS,
+        "field": [{"@id": f"{OBJECTS}/{name}"} for name in members],
+        "data": [{f"{OBJECTS}/name": name, **row} for name in names],
+    }
+
 
 BROKEN: dict[str, tuple[list[dict[str, Any]], str]] = {
     "no manifest": ([{"edit": "remove", "path": MANIFEST}], "metadata.json cannot be read: No such file or directory"),
@@ -103,6 +117,23 @@ BROKEN: dict[str, tuple[list[dict[str, Any]], str]] = {
     "no runs": ([member("/recordSet/<copick/runs>")], "there is no record set copick/runs"),
     "table missing": ([{"edit": "remove", "path": f"{CROISSANT}/meshes.csv"}], "meshes.csv cannot be read: No such"),
     "checksum": ([csv("runs", "TS_003", "TS_004")], "runs.csv does not have the declared sha256"),
+    "size in bytes": (
+        [member("/distribution/<runs-csv>/contentSize", "7 B")],
+        "runs.csv has 64 bytes and is said to have",
+    ),
+    "MD5": ([member("/distribution/<runs-csv>/md5", "0" * 32)], "runs.csv does not have the declared md5"),
+    "object missing": (
+        [member("/recordSet/-", objects("ribosome"))],
+        "copick/pickable_objects says [['ribosome']], and",
+    ),
+    "object of another label": (
+        [member("/recordSet/-", objects("ribosome", label=2)), member("/copick:config/pickable_objects", [RIBOSOME])],
+        "copick/pickable_objects says [['ribosome', 2]], and copick:config [['ribosome', 1]]",
+    ),
+    "no pickable object": (
+        [member("/recordSet/-", objects()), member("/copick:config/pickable_objects", [])],
+        "there is a record set copick/pickable_objects and no pickable object",
+    ),
     "upper-case checksum": (
         [member("/distribution/<runs-csv>/sha256", "A" * 64)],
         "runs.csv does not have the declared sha256",
@@ -216,6 +247,20 @@ def test_consistent_finds(workspace: Workspace, name: str) -> None:
         [csv("objects", "name,url\r\n", "\ufeffname,url\r\n\r\n"), CHECKSUMS],
         [member("/recordSet/<copick/runs>/field/0/source/format", "somebody's")],
         [member("/distribution/<runs-csv>/sha256")],
+        [member("/distribution/<runs-csv>/contentSize", "64 B")],
+        [member("/distribution/<runs-csv>/contentSize", "half a page")],
+        [
+            member("/distribution/<runs-csv>/contentSize", "1 B"),
+            member("/distribution/<runs-csv>/md5", "0" * 32),
+            csv("runs", "TS_003", "TS_004"),
+            CHECKSUMS,
+        ],
+        [member("/recordSet/-", objects("ribosome", "membrane", "proteasome"))],
+        [
+            member("/recordSet/-", objects("ribosome", label=1)),
+            member("/copick:config", {"@value": json.dumps({"pickable_objects": [RIBOSOME]})}),
+        ],
+        [member("/recordSet/-", {"@id": OBJECTS, "field": {"@id": "of/others"}, "data": [{}]})],
         [{"edit": "write", "path": f"{CROISSANT}/notes.txt", "text": "somebody's"}],
     ],
 )
@@ -298,6 +343,12 @@ def test_file(workspace: Workspace) -> None:
     sha256 = snapshot.entry(workspace.path("a")).content
     assert found(workspace, "file", path="a", text="text", sha256=sha256, mode="640") == ""
     assert found(workspace, "file", path="b", text="text", mode="640", link=True) == ""
+    assert (
+        found(workspace, "file", path="a", aged=True)
+        == "at a: wanted a file that nobody has written, got one that was written anew"
+    )
+    apply(workspace, {"edit": "age", "path": "."})
+    assert found(workspace, "file", path="a", aged=True) == found(workspace, "file", path=PICKS, aged=True) == ""
     assert found(workspace, "file", path="a", link=True) == "wanted a symbolic link a, got a file of its own"
     assert found(workspace, "file", path="a", text="test") == "at a: wanted the text 'test', got 'text'"
     assert found(workspace, "file", path="a", sha256="0") == f"at a: wanted the sha256 0, got {sha256}"

@@ -17,11 +17,12 @@ from conformance.workspace import Workspace
 FIXTURES = Path(__file__).parents[2] / "conformance" / "fixtures"
 
 TOYS = """
-import fcntl, os, re, time
+import fcntl, os, re, shutil, time
 from pathlib import Path
 from conformance import commits, documents
 
-URL = "ExperimentRuns/TS_001/Picks/demo_1_ribosome.json"
+URL = PICKS = "ExperimentRuns/TS_001/Picks/demo_1_ribosome.json"
+STORE = "Objects/one.zarr"
 
 
 class Keeper:
@@ -179,6 +180,106 @@ class Careless(Keeper):
             tables[name] = commits.read(self.place(name).read_bytes())
             time.sleep(0.02)
         return tables
+
+
+class Herald:
+    name, version, capabilities = "herald", "1.0", ["read", "publish"]
+
+    def error_code(self, error):
+        return None if isinstance(error, ValueError) else "storage-failed"
+
+    def publish(self, source, project_root, options):
+        self.source, self.target = Path(source), Path(project_root)
+        for path in (PICKS, STORE):
+            self.put(path)
+        self.announce()
+
+    def put(self, path):
+        target = self.target / path
+        staged = target.with_name(f".{target.name}")
+        if target.exists() and self.content(target) == self.content(self.source / path):
+            return
+        shutil.rmtree(staged) if staged.is_dir() else staged.unlink(missing_ok=True)
+        for name, data in self.content(self.source / path).items():
+            place = staged / name if name else staged
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+            time.sleep(0.002)
+        os.replace(staged, target)
+
+    def content(self, path):
+        if path.is_file():
+            return {"": path.read_bytes()}
+        return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+    def announce(self, sum=None):
+        sum = sum or commits.hashlib.sha256((self.target / PICKS).read_bytes()).hexdigest()
+        beside, new = self.source / "Croissant", self.target / "Croissant"
+        header = "run,user_id,session_id,object_name,voxel_size,url,sha256"
+        row = f"{header}\\r\\nTS_001,demo,1,ribosome,10.0,{PICKS},{sum}\\r\\n"
+        document = documents.parse((beside / "metadata.json").read_bytes())
+        document["distribution"][1]["sha256"] = commits.hashlib.sha256(row.encode()).hexdigest()
+        source = {"fileObject": {"@id": "picks-csv"}, "extract": {"column": "sha256"}}
+        document["recordSet"][1]["field"].append({"@id": "copick/picks/sha256", "source": source})
+        new.mkdir(parents=True, exist_ok=True)
+        files = {"runs.csv": (beside / "runs.csv").read_bytes(), "picks.csv": row.encode()}
+        for name, data in {**files, "metadata.json": documents.dump(document)}.items():
+            (new / f"{name}.new").write_bytes(data)
+            os.replace(new / f"{name}.new", new / name)
+
+
+class Eager(Herald):
+    def publish(self, source, project_root, options):
+        self.source, self.target = Path(source), Path(project_root)
+        self.announce(commits.hashlib.sha256((self.source / PICKS).read_bytes()).hexdigest())
+        time.sleep(0.05)
+        super().publish(source, project_root, options)
+
+
+class Piecemeal(Herald):
+    def put(self, path):
+        for name, data in self.content(self.source / path).items():
+            place = self.target / path / name if name else self.target / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+            time.sleep(0.02)
+
+
+class Once(Herald):
+    def publish(self, source, project_root, options):
+        (Path(project_root) / "Objects").mkdir(parents=True)
+        super().publish(source, project_root, options)
+
+
+class Stale(Herald):
+    def announce(self, sum=None):
+        super().announce(self.before)
+
+    def put(self, path):
+        if path == PICKS:
+            self.before = commits.hashlib.sha256((self.source / path).read_bytes()).hexdigest()
+            time.sleep(0.01)
+        super().put(path)
+
+
+class Silent(Herald):
+    def publish(self, source, project_root, options):
+        raise ValueError("nothing to say")
+
+
+class Wordy(Herald):
+    times = 0
+
+    def announce(self, sum=None):
+        super().announce(sum)
+        Wordy.times += 1
+        if Wordy.times > 1:
+            raise OSError("and yet")
+
+
+class Muttering(Wordy):
+    def error_code(self, error):
+        return "exists"
 """
 
 RUN = {"op": "create", "kind": "runs", "key": {"name": "run-{round}"}}
@@ -222,9 +323,9 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Works
     assert list(temporary.iterdir()) == []
 
 
-def hold(workspace: Workspace, toy: str, trial: str, arguments: dict[str, Any]) -> Outcome:
+def hold(workspace: Workspace, toy: str, trial: str, arguments: dict[str, Any], *more: str) -> Outcome:
     command = [sys.executable, "-m", "conformance.serve", f"toys:{toy}"]
-    return run(Stage(command, 60, frozenset({"read", "write", "batch", "locks"}), workspace), trial, arguments)
+    return run(Stage(command, 60, frozenset({"read", "write", "batch", "locks", *more}), workspace), trial, arguments)
 
 
 def beside(workspace: Workspace) -> list[str]:
@@ -312,3 +413,62 @@ def test_a_crash_is_an_error_of_the_adapter(workspace: Workspace, trial: str, ar
     assert str(error.value) == (
         "it exited with code 3 before it answered create; its standard error ended with now I crash"
     )
+
+
+# --- publications ----------------------------------------------------------------------------------------
+
+PICKS = "ExperimentRuns/TS_001/Picks/demo_1_ribosome.json"
+PUBLICATION = {"source": "{project}", "project_root": "{work}/out", "options": {}}
+PUBLICATIONS = {"publish": PUBLICATION, "kills": 5, "seed": 1}
+TEXTS = ['{"points": []}', '{"points": [{"location": {"x": 1, "y": 2, "z": 3}}]}']
+CHANGING = {
+    "publish": PUBLICATION,
+    "source": f"project/{PICKS}",
+    "copy": f"out/{PICKS}",
+    "texts": TEXTS,
+    "times": 5,
+}
+
+
+@pytest.fixture
+def stocked(workspace: Workspace) -> Workspace:
+    """A project with a store, and what was published before it had one."""
+    for name in ("project/Objects/one.zarr/.zgroup", "project/Objects/one.zarr/0/0", f"out/{PICKS}"):
+        file = Path(workspace.path(name))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    return workspace
+
+
+def test_a_publisher_that_is_killed(stocked: Workspace) -> None:
+    outcome = hold(stocked, "Herald", "publications", PUBLICATIONS)
+    assert outcome.found is None
+    assert (outcome.figures["kills"], outcome.figures["kills survived"]) == (5, 5)
+    assert Path(stocked.path("out/Objects/one.zarr/0/0")).read_text() == "project/Objects/one.zarr/0/0"
+
+
+def test_a_source_that_changes(stocked: Workspace) -> None:
+    outcome = hold(stocked, "Herald", "changing_source", CHANGING)
+    assert outcome.found is None
+    assert outcome.figures == {"publications": 5, "publications that fit": 5}
+    assert not Path(stocked.path("changing")).exists()
+
+
+@pytest.mark.parametrize(
+    ("toy", "trial", "words"),
+    [
+        ("Eager", "publications", "tables and manifest are written before "),
+        ("Piecemeal", "publications", "Objects/one.zarr is neither the old one nor the new one"),
+        ("Once", "publications", "the next publication fails: "),
+        ("Silent", "publications", "publish: nothing to say"),
+        ("Silent", "changing_source", "publish: nothing to say"),
+        ("Stale", "changing_source", "of 5 publications do not fit, the first: "),
+        ("Wordy", "changing_source", "5 of 5 publications do not fit, the first: there is a manifest, and an error"),
+        ("Muttering", "changing_source", "5 of 5 publications do not fit, the first: the error exists: and yet"),
+    ],
+)
+def test_publishers_that_do_not_follow_the_rules(stocked: Workspace, toy: str, trial: str, words: str) -> None:
+    arguments = {"publications": {**PUBLICATIONS, "kills": 16}, "changing_source": CHANGING}[trial]
+    found = hold(stocked, toy, trial, arguments, "codes").found
+    assert found is not None
+    assert words in found.got
