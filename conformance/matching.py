@@ -150,7 +150,7 @@ def _date(_: Any, got: Any, path: str) -> Difference | None:
     """Whether it is today's date: who wrote it may have another time zone, and midnight may have been since."""
     today = datetime.datetime.now(datetime.timezone.utc).date()
     dates = [str(today + datetime.timedelta(days=days)) for days in (-1, 0, 1)]
-    return None if got in dates else Difference(f"the date of today, {today}", show(got), path)
+    return None if got in dates else Difference("the date of today", show(got), path)
 
 
 def _count(items: Sequence[Any], unmatched: Sequence[Any]) -> str:

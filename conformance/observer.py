@@ -125,7 +125,7 @@ def sums(workspace: Workspace, *, table: str, path: str = MANIFEST) -> Differenc
     found = [
         f"{row['url']} has not the sha256 {row['sha256']}"
         for row in records.rows
-        if row["sha256"] and snapshot.entry(os.path.join(directory, "..", row["url"])).content != row["sha256"]
+        if row.get("sha256") and snapshot.entry(os.path.join(directory, "..", row["url"])).content != row["sha256"]
     ]
     return _nothing(f"checksums of the files that {table}.csv names", found)
 

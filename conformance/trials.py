@@ -37,6 +37,7 @@ Row: TypeAlias = "tuple[str, tuple[str, ...]]"
 # A writer that is to lose no change waits longer for the lock than the suite does for an answer.
 _LOCK_SECONDS = 3600
 _MOST_ROUNDS = 40
+_MOST_EVENTS = 24
 _SPARE_PROCESSES = 2
 
 
@@ -391,9 +392,11 @@ class _Killer:
     within commits, and close together. The others are any time.
     """
 
-    def __init__(self, client: Client, directory: str, moments: random.Random, took: float) -> None:
+    def __init__(
+        self, client: Client, directory: str, moments: random.Random, took: float, events: int = _MOST_EVENTS
+    ) -> None:
         self._client, self._directory = client, directory
-        self._events = moments.randint(1, 24) if moments.random() < 0.7 else 0
+        self._events = moments.randint(1, events) if moments.random() < 0.7 else 0
         self._delay = moments.uniform(0, 0.001) if self._events else moments.uniform(0, 4 * took)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -476,7 +479,7 @@ class _Publications:
         self._stage, self._publish, self._moments = stage, publish, moments
         self._target, self._backup = publish["project_root"], os.path.join(backup, "target")
         self._old = self._new = _artifacts(self._target)
-        self._took = 0.0
+        self._took, self._events = 0.0, 1
         self._tried = self._amid = 0
         self._faults: list[str] = []
         self._judged = True
@@ -491,6 +494,7 @@ class _Publications:
             self._took = time.monotonic() - started
             client.finish()
         self._new = _artifacts(self._target)
+        self._events = len(snapshot.take(self._target))  # about as many as there are names that come
 
     def kill(self, client: Client) -> None:
         """Publish what the last kill broke off; begin again with the target as it was, and kill this process."""
@@ -499,7 +503,7 @@ class _Publications:
             shutil.rmtree(self._target)
             if os.path.isdir(self._backup):
                 shutil.copytree(self._backup, self._target, symlinks=True)
-            with _TreeKiller(client, self._target, self._moments, self._took / 4) as killer:
+            with _TreeKiller(client, self._target, self._moments, self._took / 4, self._events) as killer:
                 try:
                     _succeed(client, "publish", self._publish)
                 except AdapterError:
@@ -592,9 +596,10 @@ def _artifacts(directory: str) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for path, entry in snapshot.take(directory).items():
         above, store, inside = path.partition(".zarr/")
-        names = f"{above}{store}".split("/")
+        artifact = f"{above}{store}".rstrip("/")
+        names = artifact.split("/")
         if entry.kind != "directory" and names[0] != "Croissant" and not any(name.startswith(".") for name in names):
-            found.setdefault(f"{above}{store}", {})[inside] = entry.content
+            found.setdefault(artifact, {})[inside] = entry.content
     return found
 
 
@@ -632,13 +637,17 @@ def _changing(path: str, texts: Sequence[str], temporary: str) -> Iterator[None]
     over = threading.Event()
 
     def change() -> None:
-        while not over.is_set():
-            for text in texts:
-                Path(temporary).write_text(text, encoding="utf-8")
-                os.replace(temporary, path)
+        for text in texts:
+            Path(temporary).write_text(text, encoding="utf-8")
+            os.replace(temporary, path)
 
+    def go_on() -> None:
+        while not over.is_set():
+            change()
+
+    change()  # from now on it is none but these
     with ThreadPoolExecutor(1) as pool:
-        changing = pool.submit(change)
+        changing = pool.submit(go_on)
         try:
             yield
         finally:

@@ -10,18 +10,23 @@ import builtins
 import contextlib
 import dataclasses
 import os
+import shutil
 import time
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from conformance.adapters.copick_mlc import Adapter
 from copick_mlc import (
     _artifact,
+    _collection,
     _commit,
     _credentials,
     _csv,
+    _description,
+    _layout,
     _manifest,
+    _objects,
     _portal,
     _snapshot,
     _storage,
@@ -30,11 +35,13 @@ from copick_mlc import (
     exporter,
     index,
     picks,
+    publisher,
     root,
     run,
     tomogram,
     voxel_spacing,
 )
+from copick_mlc._copying import Copy
 from copick_mlc._csv import TableFile
 from copick_mlc._manifest import Manifest
 from copick_mlc._snapshot import Snapshot
@@ -42,6 +49,7 @@ from copick_mlc._source import Source
 from copick_mlc._target import Target
 from copick_mlc.errors import UsageError
 from copick_mlc.index import CroissantIndex, PicksRow
+from copick_mlc.publisher import Publication
 
 
 class Saboteur(Adapter):
@@ -440,12 +448,6 @@ _exporting: Any = exporter
 _reading_the_portal: Any = _portal
 
 
-def _collecting(change: Callable[[Source, Sequence[str]], Sequence[str]]) -> None:
-    """Have exports and appends take other base URLs: those that `change` makes of a source and the base URLs."""
-    collect = _exporting.collect
-    _exporting.collect = lambda source, choices, bases, *more: collect(source, choices, change(source, bases), *more)
-
-
 def _picks_of_the_portal(change: Callable[[PicksRow], PicksRow]) -> None:
     """Have picks of the portal be what `change` makes of their rows."""
     _reading_the_portal.PicksRow = lambda *key, **columns: change(PicksRow(*key, **columns))
@@ -617,7 +619,45 @@ class OverlayRelative(Saboteur):
     caught_by: ClassVar = ["por-overlay", "por-overlay-below-the-project", "por-overlay-own-runs"]
 
     def break_something(self) -> None:
-        _collecting(lambda source, bases: [*bases, *(place.url for place in source.places)])
+        collect = _exporting.collect
+        _exporting.collect = lambda source, choices, bases, *more: collect(
+            source, choices, [*bases, *(place.url for place in source.places)], *more
+        )
+
+
+class SizelessExported(Saboteur):
+    """Any number of the portal is a voxel size, and none too."""
+
+    caught_by: ClassVar = ["por-without-size-or-place"]
+
+    def break_something(self) -> None:
+        _portal._is_size = lambda size: True
+
+
+class UnlistedPassedOver(Saboteur):
+    """What copick cannot list of the portal is left out."""
+
+    caught_by: ClassVar = ["por-source-unsupported"]
+
+    def break_something(self) -> None:
+        listed = _portal._listed
+
+        def passed_over(run: str, what: str, query: Callable[[], list[Any]]) -> list[Any]:
+            try:
+                return listed(run, what, query)
+            except UsageError:
+                return []
+
+        _portal._listed = passed_over
+
+
+class NamesUnsanitized(Saboteur):
+    """Names of the portal are taken as they are."""
+
+    caught_by: ClassVar = ["por-names-sanitized"]
+
+    def break_something(self) -> None:
+        _portal._sanitized = lambda name, otherwise: name
 
 
 # --- appending -------------------------------------------------------------------------------------------
@@ -652,6 +692,15 @@ class CheckedAfterwards(Saboteur):
         _exporting._all_or_nothing = then_checked
 
 
+class AppendPiecemeal(Saboteur):
+    """An append commits row by row."""
+
+    caught_by: ClassVar = ["app-all-or-nothing"]
+
+    def break_something(self) -> None:
+        _exporting._all_or_nothing = contextlib.nullcontext
+
+
 class AppendKeepsRows(Saboteur):
     """A row with the key of an appended one stays."""
 
@@ -676,7 +725,7 @@ class AppendAbsolute(Saboteur):
     caught_by: ClassVar = ["app-urls", "app-urls-declared-base", "app-portal-source"]
 
     def break_something(self) -> None:
-        _collecting(lambda source, bases: ["nowhere://"])
+        _exporting._placed = lambda row, index: row
 
 
 class AppendRedefines(Saboteur):
@@ -695,6 +744,380 @@ class SplitsIgnored(Saboteur):
 
     def break_something(self) -> None:
         exporter._assign_splits = _ignore
+
+
+# --- sizes, dates, pickable objects and descriptions -----------------------------------------------------
+
+
+class StaleSize(Saboteur):
+    """The manifest keeps the size and MD5 of tables that were written, and has none of new ones."""
+
+    caught_by: ClassVar = ["man-content-size-follows-table", "man-content-size-of-new-table"]
+
+    def break_something(self) -> None:
+        declare = _manifest._declare_file
+
+        def keep(distribution: list[Any], table: Any, data: bytes, prefix: str) -> None:
+            known = dict(_manifest._entry(distribution, table.file_object_id) or {})
+            declare(distribution, table, data, prefix)
+            entry = _manifest._entry(distribution, table.file_object_id) or {}
+            for name in ("contentSize", "md5"):
+                entry.pop(name, None)
+                if name in known:
+                    entry[name] = known[name]
+
+        _manifest._declare_file = keep
+
+
+class StaleMd5(Saboteur):
+    """The manifest keeps the MD5 of tables that were written."""
+
+    caught_by: ClassVar = ["man-content-size-follows-table"]
+
+    def break_something(self) -> None:
+        declare = _manifest._declare_file
+
+        def keep(distribution: list[Any], table: Any, data: bytes, prefix: str) -> None:
+            known = dict(_manifest._entry(distribution, table.file_object_id) or {})
+            declare(distribution, table, data, prefix)
+            (_manifest._entry(distribution, table.file_object_id) or {}).update(
+                {"md5": known["md5"]} if "md5" in known else {}
+            )
+
+        _manifest._declare_file = keep
+
+
+class Undated(Saboteur):
+    """A commit leaves `dateModified` as it was."""
+
+    caught_by: ClassVar = ["man-date-modified-follows", "man-date-modified-in-batch"]
+
+    def break_something(self) -> None:
+        patch = _manifest.patch
+        _manifest.patch = lambda document, **options: patch(document, **{**options, "modified": None})
+
+
+class StaleObjects(Saboteur):
+    """The record set of pickable objects is not brought up to date."""
+
+    caught_by: ClassVar = ["man-pickable-objects-follow", "exp-pickable-objects", "man-pickable-objects-go"]
+
+    def break_something(self) -> None:
+        _manifest._declare_objects = _ignore
+
+
+class ObjectsTwice(Saboteur):
+    """The record set of pickable objects keeps the rows of objects that are not there."""
+
+    caught_by: ClassVar = ["man-pickable-objects-brought-up-to-date", "man-pickable-objects-follow"]
+
+    def break_something(self) -> None:
+        data = _objects.data
+
+        def more(objects: Any, fields: Any, old: Any) -> list[dict[str, Any]]:
+            there = [dict(row) for row in old]
+            made = data(objects, fields, there)
+            return there + [row for row in made if row not in there]
+
+        _objects.data = more
+
+
+class ObjectsOfOthersTaken(Saboteur):
+    """A record set of that name is brought up to date whatever its fields are."""
+
+    caught_by: ClassVar = ["man-pickable-objects-of-others-stay"]
+
+    def break_something(self) -> None:
+        fields = _manifest._field_ids
+        _manifest._field_ids = lambda entry: [*fields(entry), f"{_objects.OBJECTS_ID}/name"]
+
+
+class RowsInPart(Saboteur):
+    """A row of pickable objects has just what is known."""
+
+    caught_by: ClassVar = ["man-inline-rows-whole"]
+
+    def break_something(self) -> None:
+        data = _objects.data
+
+        def known(objects: Any, fields: Any, old: Any) -> list[dict[str, Any]]:
+            return [{k: v for k, v in row.items() if v is not None} for row in data(objects, fields, old)]
+
+        _objects.data = known
+
+
+class ObjectRowsAnew(Saboteur):
+    """The rows of pickable objects are made anew."""
+
+    caught_by: ClassVar = ["man-pickable-objects-values-kept", "exp-pickable-objects-completed"]
+
+    def break_something(self) -> None:
+        data = _objects.data
+        _objects.data = lambda objects, fields, old: data(objects, fields, ())
+
+
+class NoObjectsLeft(Saboteur):
+    """The record set of pickable objects stays when there are none."""
+
+    caught_by: ClassVar = ["man-pickable-objects-go", "exp-no-pickable-objects"]
+
+    def break_something(self) -> None:
+        declare = _manifest._declare_objects
+
+        def stay(record_sets: list[Any], config: Mapping[str, Any]) -> None:
+            entry = _manifest._entry(record_sets, _objects.OBJECTS_ID)
+            declare(record_sets, config)
+            if entry is not None and entry not in record_sets:
+                record_sets.append({**entry, "data": []})
+
+        _manifest._declare_objects = stay
+
+
+class ContextForgets(Saboteur):
+    """The context lacks a term that no table needs."""
+
+    caught_by: ClassVar = ["exp-context"]
+
+    def break_something(self) -> None:
+        del _manifest.CONTEXT["prov"]
+
+
+class AlwaysDated(Saboteur):
+    """An export that replaces a manifest says that it changed, whether or not it did."""
+
+    caught_by: ClassVar = ["exp-date-modified"]
+
+    def break_something(self) -> None:
+        _manifest._replacing = lambda document, old, modified: _manifest._dated(document, modified)
+
+
+class NeverDated(Saboteur):
+    """An export that replaces a manifest does not say when."""
+
+    caught_by: ClassVar = ["exp-date-modified"]
+
+    def break_something(self) -> None:
+        _manifest._replacing = lambda document, old, modified: document
+
+
+class ObjectsUnrepeated(Saboteur):
+    """An export does not repeat the pickable objects."""
+
+    caught_by: ClassVar = ["exp-pickable-objects"]
+
+    def break_something(self) -> None:
+        _manifest._add_objects = _ignore
+
+
+def _described(change: Callable[[dict[str, Any], Mapping[str, Any]], object]) -> None:
+    """Have what describes a dataset changed, given it and the options."""
+    describe = _description.describe
+
+    def changed(**options: Any) -> dict[str, Any]:
+        found = describe(**options)
+        change(found, options)
+        return found
+
+    exporter.describe = changed  # type: ignore[attr-defined]
+
+
+class NamesAsText(Saboteur):
+    """A creator that is given as text is written as text."""
+
+    caught_by: ClassVar = ["exp-creator-and-publisher"]
+
+    def break_something(self) -> None:
+        _described(lambda found, options: found.update({"creator": options["creator"]} if found else {}))
+
+
+class KeywordsInOne(Saboteur):
+    """The keywords are written as one text."""
+
+    caught_by: ClassVar = ["exp-url-and-keywords"]
+
+    def break_something(self) -> None:
+        _described(lambda found, _: found.update({"keywords": ", ".join(found["keywords"])} if found else {}))
+
+
+class RaiForgotten(Saboteur):
+    """Of the members of `rai` those of provenance are left out."""
+
+    caught_by: ClassVar = ["exp-rai"]
+
+    def break_something(self) -> None:
+        _described(lambda found, _: [found.pop(name) for name in list(found) if name.startswith("prov:")])
+
+
+class AnyDescription(Saboteur):
+    """Descriptions may be empty."""
+
+    caught_by: ClassVar = ["exp-descriptions-invalid"]
+
+    def break_something(self) -> None:
+        _description._text = lambda option, value, expected: str(value)
+
+
+# --- publishing ------------------------------------------------------------------------------------------
+
+
+class WholeOverlayCopied(Saboteur):
+    """All that lies in the overlay is copied."""
+
+    caught_by: ClassVar = ["pub-copies-the-overlay", "pub-copies-what-is-chosen"]
+
+    def break_something(self) -> None:
+        copy = Publication._copy
+
+        def everything(self: Publication, dataset: Any) -> None:
+            copy(self, dataset)
+            overlay = self._export._root.config.overlay_root.removeprefix("local://")
+            shutil.copytree(overlay, self._target.path, dirs_exist_ok=True)
+
+        Publication._copy = everything  # type: ignore[method-assign]
+
+
+def _copies(change: Callable[[Publication, Copy], Copy]) -> None:
+    """Have each copy that a publication makes changed."""
+    copies = Publication._copies
+    Publication._copies = lambda self, dataset: [change(self, copy) for copy in copies(self, dataset)]  # type: ignore[method-assign]
+
+
+class OldNamesKept(Saboteur):
+    """Copies have the names that they had in the overlay."""
+
+    caught_by: ClassVar = ["pub-copies-to-new-names"]
+
+    def break_something(self) -> None:
+        def same_name(publication: Publication, copy: Copy) -> Copy:
+            overlay = publication._export._root.config.overlay_root.removeprefix("local://")
+            return dataclasses.replace(copy, path=copy.source.replace(overlay, publication._target.path))
+
+        _copies(same_name)
+
+
+class DataLast(Saboteur):
+    """Tables and manifest are written before the data is copied."""
+
+    caught_by: ClassVar = ["pub-data-before-manifest", "pub-data-before-manifest-replaced", "pub-killed"]
+
+    def break_something(self) -> None:
+        def write(self: Publication) -> str:
+            self._check_target()
+            datasets: list[Any] = []
+            url = self._export.write(datasets.append)
+            time.sleep(_AT_LEISURE)
+            self._copy(datasets[0])
+            return url
+
+        Publication.write = write  # type: ignore[method-assign]
+
+
+class BaseForgotten(Saboteur):
+    """The base URL of the manifest that is replaced is dropped."""
+
+    caught_by: ClassVar = ["pub-base-url"]
+
+    def break_something(self) -> None:
+        publisher._base_url = _ignore
+
+
+class BaseTrusted(Saboteur):
+    """The base URL of the manifest that is replaced is kept, be it another directory."""
+
+    caught_by: ClassVar = ["pub-base-url"]
+
+    def break_something(self) -> None:
+        publisher._base_url = lambda existing, url, target: existing.get("copick:baseUrl")
+
+
+class ChangesUnseen(Saboteur):
+    """A copy may have other content than its row says."""
+
+    caught_by: ClassVar = ["pub-changing-source"]
+
+    def break_something(self) -> None:
+        def later(_: Publication, copy: Copy) -> Copy:
+            time.sleep(_AT_LEISURE / 10)
+            return dataclasses.replace(copy, sha256=None)
+
+        _copies(later)
+
+
+class CopiedAnew(Saboteur):
+    """What is there with the same content is copied again."""
+
+    caught_by: ClassVar = ["pub-again"]
+
+    def break_something(self) -> None:
+        Copy._is_there = lambda self, target, files: False  # type: ignore[method-assign]
+        _copies(lambda _, copy: dataclasses.replace(copy, replaces=True))
+
+
+class CopiedInPlace(Saboteur):
+    """A volume is copied file by file to where it is to be."""
+
+    caught_by: ClassVar = ["pub-killed"]
+
+    def break_something(self) -> None:
+        def to_disk(self: Copy) -> None:
+            for name in self._files():
+                _storage.write(self.fs, f"{self.path}/{name}" if name else self.path, self._read(name))
+                time.sleep(_AT_LEISURE / 10)
+
+        Copy._to_disk = to_disk  # type: ignore[method-assign]
+
+
+class DataOverwritten(Saboteur):
+    """Other data at the place of a copy is replaced, unasked."""
+
+    caught_by: ClassVar = ["pub-exists", "pub-data-before-manifest-replaced"]
+
+    def break_something(self) -> None:
+        _copies(lambda _, copy: dataclasses.replace(copy, replaces=True))
+
+
+class AnyPlaceTaken(Saboteur):
+    """A copy may replace the data of another artifact that is exported."""
+
+    caught_by: ClassVar = ["pub-place-of-another"]
+
+    def break_something(self) -> None:
+        _collection._apart = lambda collected: collected.moves
+
+
+class CopiesFirst(Saboteur):
+    """Data is copied before the manifest is validated, and before it is seen that there is one."""
+
+    caught_by: ClassVar = ["pub-reports-first"]
+
+    def break_something(self) -> None:
+        write = Publication.write
+
+        def copy_first(self: Publication) -> str:
+            options = dataclasses.replace(self._options, validate=False, force=True)
+            eager = Publication(self._export._root, self._target.path, options)
+            eager._copy(eager._export.preview())
+            return write(self)
+
+        Publication.write = copy_first  # type: ignore[method-assign]
+
+
+class TargetUnasked(Saboteur):
+    """Nobody asks whether the target can be written."""
+
+    caught_by: ClassVar = ["pub-read-only", "pub-read-only-local"]
+
+    def break_something(self) -> None:
+        Publication._check_target = _ignore  # type: ignore[method-assign]
+
+
+class UnlistedCopied(Saboteur):
+    """A copy may have a name by which no project would list it."""
+
+    caught_by: ClassVar = ["pub-names-that-are-not-listed"]
+
+    def break_something(self) -> None:
+        _layout.is_listed = lambda row: True
 
 
 # --- commits ---------------------------------------------------------------------------------------------

@@ -81,4 +81,4 @@ def test_the_suite_catches_each_saboteur(name: str, tmp_path: Path) -> None:
 def test_there_are_saboteurs_of_all_kinds() -> None:
     sections = {case.partition("-")[0] for kind in SABOTEURS.values() for case in kind.caught_by}
     assert len(SABOTEURS) >= 15
-    assert sections >= {"man", "csv", "url", "bat", "com", "ovl", "exp", "sec"}
+    assert sections >= {"man", "csv", "url", "bat", "com", "ovl", "exp", "por", "app", "sec"}
