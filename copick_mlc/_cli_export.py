@@ -85,7 +85,7 @@ def _export(options: argparse.Namespace) -> None:
         options.refuse("--source-dataset-ids needs --project-root")
     splits = values.splits_of(options)
     with reported(), ExitStack() as stack:
-        from copick_mlc.exporter import Export, ExportOptions
+        from copick_mlc._exporting import Export, ExportOptions
 
         root = stack.enter_context(_source(options, options.config))
         given = values.chosen(options, ExportOptions.__dataclass_fields__) | {"splits": splits}
@@ -189,7 +189,7 @@ def _add_append(commands: Any) -> None:
 def _append(options: argparse.Namespace) -> None:
     splits = values.splits_of(options)
     with reported(), ExitStack() as stack:
-        from copick_mlc._collection import Choices
+        from copick_mlc._choices import Choices
         from copick_mlc.exporter import append_croissant
 
         before = CroissantIndex.from_url(options.croissant)

@@ -40,7 +40,7 @@ def add_commands(commands: Any) -> None:
 def _publish(options: argparse.Namespace) -> None:
     splits = values.splits_of(options)
     with reported(), ExitStack() as stack:
-        from copick_mlc.exporter import ExportOptions
+        from copick_mlc._exporting import ExportOptions
         from copick_mlc.opening import open_project
         from copick_mlc.publisher import Publication
 

@@ -1,95 +1,30 @@
 """The rows of an export: what of a source is selected, under its new names, with URLs and checksums.
 
-The work on a run needs nothing of other runs, so it is handed out in chunks of runs, to the executor where there is
-one; what comes back is put together in the same order, so that it makes no difference who did it.
-Rules: SPEC.md, Export [EXP].
+The work on a run needs nothing of other runs, so others can do it too. Rules: SPEC.md, Export [EXP].
 """
 
 from __future__ import annotations
 
 import posixpath
-import secrets
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
 from fsspec import AbstractFileSystem
 
 from copick_mlc import _contents, _credentials, _storage, _urls
-from copick_mlc._portal import PortalOptions
+from copick_mlc._choices import Choices
+from copick_mlc._executing import worked
 from copick_mlc._renames import Renames
-from copick_mlc._selection import Selection, as_list
+from copick_mlc._selection import Selection
 from copick_mlc._source import Item, Place, Source, listed, merged
 from copick_mlc._tables import TABLES, Key, Row
 from copick_mlc.errors import ExistsError, MissingError, StorageError, UsageError
 from copick_mlc.index import MeshRow, PicksRow, TomogramRow, VoxelSpacingRow
 
-# Enough to keep a cluster busy to the end, and few enough that handing them out costs nothing.
-_CHUNKS = 256
-
 # Seconds that somebody's storage has to answer, before the export does without.
 _PATIENCE = 5.0
-
-
-# The options that are names or URIs.
-_LISTS = (
-    *("runs", "tomograms", "features", "picks", "meshes", "segmentations", "objects"),
-    *("picks_author", "segmentations_author", "tomograms_author"),
-)
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What of a source is exported, and as what: the options of `export_croissant` with these names.
-
-    Names and URIs are lists afterwards: an iterator could be looked at but once. A str is a list of one.
-    """
-
-    compute_file_sha256: bool = True
-    runs: Iterable[str] | None = None
-    tomograms: Iterable[str] | None = None
-    features: Iterable[str] | None = None
-    picks: Iterable[str] | None = None
-    meshes: Iterable[str] | None = None
-    segmentations: Iterable[str] | None = None
-    objects: Iterable[str] | None = None
-    tomo_type_map: Mapping[str, str] | None = None
-    object_name_map: Mapping[str, str] | None = None
-    session_id_template: str | None = None
-    picks_portal_meta: Mapping[str, Any] | None = None
-    picks_author: Iterable[str] | None = None
-    segmentations_portal_meta: Mapping[str, Any] | None = None
-    segmentations_author: Iterable[str] | None = None
-    tomograms_portal_meta: Mapping[str, Any] | None = None
-    tomograms_author: Iterable[str] | None = None
-
-    def __post_init__(self) -> None:
-        for name in _LISTS:
-            object.__setattr__(self, name, as_list(getattr(self, name)))
-
-    def selection(self) -> Selection:
-        """The filters by name and URI.
-
-        Raises:
-            UsageError: `option-invalid` [EXP-016].
-        """
-        uris = {kind: getattr(self, kind) for kind in ("tomograms", "features", "picks", "meshes", "segmentations")}
-        return Selection(self.runs, self.objects, uris)
-
-    def renames(self) -> Renames:
-        """The new names.
-
-        Raises:
-            UsageError: `option-invalid` [EXP-019].
-        """
-        return Renames(self.tomo_type_map, self.object_name_map)
-
-    def portal(self) -> PortalOptions:
-        """The options for portal sources."""
-        return PortalOptions(**{name: getattr(self, name) for name in PortalOptions.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
@@ -275,7 +210,7 @@ def collect(
     )
     collected = Collected(notes=notes)
     done = 0
-    for count, part in _parts(work, runs, executor):
+    for count, part in worked(work, runs, work.places, executor):
         if progress is not None:
             progress(done, len(names))
         collected.add(part)
@@ -287,78 +222,6 @@ def collect(
     unmatched = portal.unmatched(item for _, items in runs for item in items)
     notes = [*collected.notes, *_remarks(collected, bases), *selection.unmatched(), *unmatched]
     return _tables(collected), _apart(collected), notes
-
-
-def _parts(
-    work: Work, runs: Sequence[tuple[str, list[Item]]], executor: Executor | None
-) -> Iterator[tuple[int, Collected]]:
-    """The rows of chunks of runs, in order, and the number of runs of each."""
-    if executor is None:
-        yield from ((1, work([run])) for run in runs)
-        return
-    size = -(-len(runs) // _CHUNKS) or 1
-    chunks = [runs[start : start + size] for start in range(0, len(runs), size)]
-    there = tuple(place for place in work.places if place.has_runs())
-    export = secrets.token_hex(8)
-    futures: list[Future[Collected]] = []
-    try:
-        for number, chunk in enumerate(chunks):
-            handed = _Handed(work, chunk, there, export, number)
-            futures.append(executor.submit(handed))  # one by one: where one is refused, others wait already
-        for chunk, future in zip(chunks, futures, strict=True):
-            yield len(chunk), future.result()
-    except BrokenExecutor as error:
-        raise StorageError("storage-failed", f"a worker of the executor died: {error}") from error
-    finally:
-        for future in futures:
-            future.cancel()  # where one failed, nobody needs the others
-
-
-@dataclass(frozen=True)
-class _Handed:
-    """Work that is handed out, perhaps to another host, and to who may remember an earlier export.
-
-    Attributes:
-        work: The work.
-        runs: The runs, with what is known of each.
-        there: The directories that have runs.
-        export: Another one in each export.
-        number: Another one in each chunk.
-    """
-
-    work: Work
-    runs: Sequence[tuple[str, Sequence[Item]]]
-    there: tuple[Place, ...]
-    export: str
-    number: int
-
-    def __call__(self) -> Collected:
-        with _arriving:
-            _arrive(self.there, self.export)
-        return self.work(self.runs)
-
-    def __dask_tokenize__(self) -> tuple[str, int]:
-        """What dask knows it by, which for one name gives the result that it has. It would else look at every row."""
-        return self.export, self.number
-
-
-_arriving = threading.Lock()
-
-
-@lru_cache(maxsize=1)
-def _arrive(places: Iterable[Place], _: str) -> None:
-    """Begin in this process, once an export: forget what was listed before, and see that the storage is the same.
-
-    A directory that a worker does not find would be exported as empty.
-    """
-    for place in places:
-        place.fs.invalidate_cache()
-        if not place.has_runs():
-            raise MissingError(
-                "data-missing",
-                "a worker of the executor finds no ExperimentRuns here; every worker needs the storage of the project",
-                path=place.url,
-            )
 
 
 def _can_reach(runs: Iterable[tuple[str, list[Item]]], selection: Selection, notes: list[str]) -> bool:

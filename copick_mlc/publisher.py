@@ -18,9 +18,9 @@ from copick.models import CopickRoot
 
 from copick_mlc import _credentials, _layout, _storage, _urls
 from copick_mlc._copying import Copy, copy_all
+from copick_mlc._exporting import Dataset, Export, ExportOptions
 from copick_mlc._source import Place, Source
 from copick_mlc.errors import CroissantWarning, ReadOnlyError, UsageError
-from copick_mlc.exporter import Dataset, Export, ExportOptions
 
 
 def publish(

@@ -16,10 +16,10 @@ import pytest
 
 from copick_mlc import CroissantIndex, export_croissant, from_croissant, from_file
 from copick_mlc.__main__ import _parser, main
-from copick_mlc._collection import Choices
+from copick_mlc._choices import Choices
+from copick_mlc._exporting import ExportOptions
 from copick_mlc._tables import TABLES, cells_of
 from copick_mlc.errors import CroissantWarning
-from copick_mlc.exporter import ExportOptions
 from tests.projects import inventory, tree
 from tests.servers import refusing_endpoint
 

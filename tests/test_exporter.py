@@ -113,6 +113,12 @@ def test_iterables_may_be_such_that_end(bare: Path) -> None:
     assert rows(manifest, "picks")
 
 
+def test_names_that_pandas_misreads_are_warned_of(bare: Path) -> None:
+    open_source(bare).new_run("007")
+    with pytest.warns(CroissantWarning, match=r"runs\.csv, column name: .*'007' becomes '7'"):
+        export_croissant(open_source(bare), bare, runs=["007"], license="MIT", cite_as="me")
+
+
 def test_local_data_is_refused_where_the_manifest_is_elsewhere(bare: Path) -> None:
     with pytest.raises(CroissantError, match="publish") as caught:
         export(open_source(bare), "memory://elsewhere")  # type: ignore[arg-type]
