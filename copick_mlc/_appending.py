@@ -105,6 +105,11 @@ def _warn(notes: Iterable[str]) -> None:
 
 
 def writable_index(location: str | os.PathLike[str]) -> CroissantIndex:
+    """The manifest at a location, if it can be written.
+
+    Raises:
+        ReadOnlyError: `read-only` [APP-009].
+    """
     index = CroissantIndex.from_url(os.fspath(location))
     index.check_writable()
     return index

@@ -84,7 +84,7 @@ class Work:
         renames: The new names.
         bases: The URLs below which the URLs of rows are relative.
         hash_files: Whether picks and meshes get their sha256.
-        hash_remote: Whether also those that are somebody's.
+        reads_remote: Whether what is somebody's can be read.
         without_overlay: Tables that get no row of a place.
         drops_volumes: Whether a voxel spacing needs a volume to be exported.
     """
@@ -94,7 +94,7 @@ class Work:
     renames: Renames
     bases: Sequence[str]
     hash_files: bool
-    hash_remote: bool
+    reads_remote: bool
     without_overlay: frozenset[str]
     drops_volumes: bool
 
@@ -133,7 +133,7 @@ class Work:
                 url = _urls.join(item.moves_to, row.canonical_url)  # [PUB-002]
             if url:
                 columns["url"] = self._url(url, row, collected)
-            if item.fs is not None and isinstance(row, (PicksRow, MeshRow)):
+            if isinstance(row, (PicksRow, MeshRow)):
                 columns |= self._columns_of_file(item, row, collected)
             if columns:
                 row = replace(row, **columns)  # type: ignore[type-var]
@@ -151,21 +151,29 @@ class Work:
 
     def _columns_of_file(self, item: Item, row: PicksRow | MeshRow, collected: Collected) -> dict[str, Any]:
         """What a picks or mesh file says that its row does not; the file is read once at most, and only for that."""
-        hashed = self.hash_remote if item.is_remote else self.hash_files
-        sized = isinstance(row, PicksRow) and row.voxel_size is None and not item.is_remote
-        if not (hashed or sized):
+        if not _is_needed(item, self.hash_files) or (item.is_remote and not self.reads_remote):
             return {}
         try:
             data = _storage.read(item.fs, item.path, "data-missing", f"the file of {row.key}")
         except (MissingError, StorageError) as error:
             if not item.is_remote:
                 raise
-            collected.notes.append(f"{row.table.name} {'/'.join(map(str, row.key))} has no sha256: {error}")
+            collected.notes.append(
+                f"{row.table.name} {'/'.join(map(str, row.key))} has not what only its file says, as its sha256: {error}"
+            )
             return {}
-        columns = _contents.columns_of(row, data, hashed=hashed)
+        columns = _contents.columns_of(row, data, hashed=self.hash_files and row.sha256 is None)
         if isinstance(row, PicksRow) and row.voxel_size is not None:
             columns.pop("voxel_size", None)
         return columns
+
+
+def _is_needed(item: Item, hash_files: bool) -> bool:
+    """Whether the file of an item has to be read for what its row does not say."""
+    row = item.row
+    if not isinstance(row, (PicksRow, MeshRow)) or item.fs is None:
+        return False
+    return (hash_files and row.sha256 is None) or (isinstance(row, PicksRow) and row.voxel_size is None)
 
 
 def _is_volume(row: Row) -> bool:
@@ -204,7 +212,7 @@ def collect(
         choices.renames(),
         bases,
         choices.compute_file_sha256,
-        choices.compute_file_sha256 and _can_reach(runs, selection.fresh(), notes),
+        _can_reach(runs, selection.fresh(), choices.compute_file_sha256, notes),
         portal.without_overlay(),
         selection.drops_volumes or portal.filters("tomograms") or portal.filters("segmentations"),
     )
@@ -224,16 +232,21 @@ def collect(
     return _tables(collected), _apart(collected), notes
 
 
-def _can_reach(runs: Iterable[tuple[str, list[Item]]], selection: Selection, notes: list[str]) -> bool:
+def _can_reach(
+    runs: Iterable[tuple[str, list[Item]]], selection: Selection, hash_files: bool, notes: list[str]
+) -> bool:
     """Whether somebody's data can be had, tried with the first file: who cannot should not wait for each [POR-008]."""
-    remote = (item for _, items in runs for item in items if item.is_remote)
-    first = next((item for item in remote if item.passes and selection.has(item.row)), None)
+    needed = (item for _, items in runs for item in items if item.is_remote and _is_needed(item, hash_files))
+    first = next((item for item in needed if item.passes and selection.has(item.row)), None)
     if first is None:
         return False
     try:
         _storage.check_reachable(first.fs, first.path, _PATIENCE)
     except StorageError as error:
-        notes.append(f"published picks and meshes get no sha256, for their data cannot be reached: {error}")
+        notes.append(
+            "published picks and meshes have not what only their files say, as their sha256, for their data cannot "
+            f"be reached: {error}"
+        )
         return False
     return True
 

@@ -126,6 +126,7 @@ class _Records:
     def _tomograms_of(self, run: str, found: list[tuple[float, Any]]) -> Iterator[Item]:
         taken: set[Key] = set()
         for size, tomogram in sorted(found, key=lambda pair: pair[1].meta.portal_tomo_id):
+            # copick makes the type of how the tomogram was made [POR-016].
             kind, identifier = tomogram.tomo_type, str(tomogram.meta.portal_tomo_id)
             # Without one nobody could read it [POR-013].
             if not _has_place(run, f"tomogram {identifier}", tomogram.static_path, size):

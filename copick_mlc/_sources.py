@@ -123,7 +123,7 @@ def _indexed(index: CroissantIndex, row: Row) -> Item:
     if not url:
         return Item(row)
     located: Row = replace(row, url=_urls.published(index.absolute_url(url)))  # type: ignore[type-var]
-    if isinstance(row, (PicksRow, MeshRow)) and row.sha256 is None:
+    if isinstance(row, (PicksRow, MeshRow)):
         return Item(located, *index.resolve_url(url), is_remote=True)
     return Item(located)
 

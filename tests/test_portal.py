@@ -384,7 +384,7 @@ def test_data_that_nobody_serves_has_no_sha256(
 ) -> None:
     found = export(unreachable_portal, tmp_path / "out", validate=False)
     (note,) = set(found.notes) - {RENAMED}
-    assert note.startswith("published picks and meshes get no sha256, for their data cannot be reached: ")
+    assert note.startswith("published picks and meshes have not what only their files say, as their sha256, for their data cannot be ")
     own = [row for row in exported.rows("picks") if row["user_id"] == "data-portal"]
     assert found.rows("picks") == without(own, "5001", "5002", "5005", "5011")
     assert found.rows("instance_segmentations") == exported.rows("instance_segmentations")
@@ -432,7 +432,7 @@ def test_a_file_that_is_missing_is_named(exported: Exported, portal: CopickRootC
     found = export(make_portal_root(tmp_path / "other", data), tmp_path / "out", validate=False)
     run, name = FILES[file].run.id, FILES[file].object
     (note,) = (note for note in found.notes if "sha256" in note)
-    assert note.startswith(f"picks {run}/data-portal/{file}/{name} has no sha256: ")
+    assert note.startswith(f"picks {run}/data-portal/{file}/{name} has not what only its file says, as its sha256: ")
     assert "there is no such file" in note
     own = [row for row in exported.rows("picks") if row["user_id"] == "data-portal"]
     assert [{**row, "url": ""} for row in found.rows("picks")] == [

@@ -18,12 +18,14 @@ from typing import Any, ClassVar
 
 from conformance.adapters.copick_mlc import Adapter
 from copick_mlc import (
+    _appending,
     _artifact,
     _collection,
     _commit,
     _credentials,
     _csv,
     _description,
+    _exporting,
     _layout,
     _manifest,
     _objects,
@@ -32,7 +34,6 @@ from copick_mlc import (
     _storage,
     _tables,
     _urls,
-    exporter,
     index,
     picks,
     publisher,
@@ -412,8 +413,8 @@ class ExportOverwrites(Saboteur):
     caught_by: ClassVar = ["exp-exists"]
 
     def break_something(self) -> None:
-        existing = exporter._existing
-        exporter._existing = lambda fs, path, url, force: existing(fs, path, url, True)
+        existing = _exporting._existing
+        _exporting._existing = lambda fs, path, url, force: existing(fs, path, url, True)
 
 
 class CredentialsPublished(Saboteur):
@@ -431,20 +432,21 @@ class ProjectRootForBase(Saboteur):
     caught_by: ClassVar = ["exp-urls-below-declared-base"]
 
     def break_something(self) -> None:
-        bases = exporter.Export._bases
+        bases = _exporting.Export._bases
 
-        def with_root(self: exporter.Export, source: Source) -> tuple[str | None, list[str], str]:
+        def with_root(self: _exporting.Export, source: Source) -> tuple[str | None, list[str], str]:
             base, below, prefix = bases(self, source)
             return base, [*below, _urls.published(self._target)], prefix
 
-        exporter.Export._bases = with_root  # type: ignore[method-assign]
+        _exporting.Export._bases = with_root  # type: ignore[method-assign]
 
 
 # --- the portal ------------------------------------------------------------------------------------------
 
 
 # What a module has from others, mypy does not let us replace.
-_exporting: Any = exporter
+_exports: Any = _exporting
+_appends: Any = _appending
 _reading_the_portal: Any = _portal
 
 
@@ -459,8 +461,8 @@ class PortalBaseReplaced(Saboteur):
     caught_by: ClassVar = ["por-base-url"]
 
     def break_something(self) -> None:
-        opened = _exporting.open_source
-        _exporting.open_source = lambda *arguments: dataclasses.replace(opened(*arguments), is_fixed=False)
+        opened = _exports.open_source
+        _exports.open_source = lambda *arguments: dataclasses.replace(opened(*arguments), is_fixed=False)
 
 
 class PortalColumnsLost(Saboteur):
@@ -469,7 +471,7 @@ class PortalColumnsLost(Saboteur):
     caught_by: ClassVar = ["por-ids", "por-former-names", "por-equal-tomograms"]
 
     def break_something(self) -> None:
-        collect = _exporting.collect
+        collect = _exports.collect
 
         def bare(row: Any) -> Any:
             lost = {name: None for name in row.table.column_names if name.startswith("portal_")}
@@ -479,7 +481,7 @@ class PortalColumnsLost(Saboteur):
             rows, *more = collect(*arguments)
             return {name: list(map(bare, found)) for name, found in rows.items()}, *more
 
-        _exporting.collect = collected
+        _exports.collect = collected
 
 
 class AnyAuthorPasses(Saboteur):
@@ -619,8 +621,8 @@ class OverlayRelative(Saboteur):
     caught_by: ClassVar = ["por-overlay", "por-overlay-below-the-project", "por-overlay-own-runs"]
 
     def break_something(self) -> None:
-        collect = _exporting.collect
-        _exporting.collect = lambda source, choices, bases, *more: collect(
+        collect = _exports.collect
+        _exports.collect = lambda source, choices, bases, *more: collect(
             source, choices, [*bases, *(place.url for place in source.places)], *more
         )
 
@@ -679,7 +681,7 @@ class CheckedAfterwards(Saboteur):
 
     def break_something(self) -> None:
         checks: list[Callable[[Mapping[str, Any]], object]] = []
-        batch = exporter._all_or_nothing
+        batch = _appends.all_or_nothing
 
         @contextlib.contextmanager
         def then_checked(appended: CroissantIndex) -> Iterator[None]:
@@ -689,7 +691,7 @@ class CheckedAfterwards(Saboteur):
                 check(appended.document)
 
         CroissantIndex.before_commit = lambda self, check: checks.append(check)  # type: ignore[method-assign]
-        _exporting._all_or_nothing = then_checked
+        _appends.all_or_nothing = then_checked
 
 
 class AppendPiecemeal(Saboteur):
@@ -698,7 +700,16 @@ class AppendPiecemeal(Saboteur):
     caught_by: ClassVar = ["app-all-or-nothing"]
 
     def break_something(self) -> None:
-        _exporting._all_or_nothing = contextlib.nullcontext
+        _appends.all_or_nothing = contextlib.nullcontext
+
+
+class AppendAnywhere(Saboteur):
+    """Whether a manifest can be written is found out when it is."""
+
+    caught_by: ClassVar = ["app-read-only"]
+
+    def break_something(self) -> None:
+        CroissantIndex.check_writable = lambda self: None  # type: ignore[method-assign]
 
 
 class AppendKeepsRows(Saboteur):
@@ -707,7 +718,7 @@ class AppendKeepsRows(Saboteur):
     caught_by: ClassVar = ["app-adds-rows", "app-replaces-rows"]
 
     def break_something(self) -> None:
-        exporter._kept = lambda old, new: old or new
+        _appending._kept = lambda old, new: old or new
 
 
 class AppendForgets(Saboteur):
@@ -716,7 +727,7 @@ class AppendForgets(Saboteur):
     caught_by: ClassVar = ["app-keeps-split-and-portal-columns"]
 
     def break_something(self) -> None:
-        exporter._kept = lambda old, new: new
+        _appending._kept = lambda old, new: new
 
 
 class AppendAbsolute(Saboteur):
@@ -725,7 +736,7 @@ class AppendAbsolute(Saboteur):
     caught_by: ClassVar = ["app-urls", "app-urls-declared-base", "app-portal-source"]
 
     def break_something(self) -> None:
-        _exporting._placed = lambda row, index: row
+        _appending._placed = lambda row, index: row
 
 
 class AppendRedefines(Saboteur):
@@ -734,7 +745,7 @@ class AppendRedefines(Saboteur):
     caught_by: ClassVar = ["app-objects"]
 
     def break_something(self) -> None:
-        exporter._new_objects = lambda there, definitions: (list(definitions), [])
+        _appending._new_objects = lambda there, definitions: (list(definitions), [])
 
 
 class SplitsIgnored(Saboteur):
@@ -743,7 +754,7 @@ class SplitsIgnored(Saboteur):
     caught_by: ClassVar = ["app-splits", "exp-splits"]
 
     def break_something(self) -> None:
-        exporter._assign_splits = _ignore
+        _appends.assign_splits = _ignore
 
 
 # --- sizes, dates, pickable objects and descriptions -----------------------------------------------------
@@ -918,7 +929,7 @@ def _described(change: Callable[[dict[str, Any], Mapping[str, Any]], object]) ->
         change(found, options)
         return found
 
-    exporter.describe = changed  # type: ignore[attr-defined]
+    _exporting.describe = changed  # type: ignore[attr-defined]
 
 
 class NamesAsText(Saboteur):
