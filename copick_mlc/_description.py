@@ -151,7 +151,7 @@ def _keywords(value: object) -> list[str]:
 
 
 def _rai(value: object) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, Mapping) or not value:
         raise _refusal("rai", value, "an object with members rai:… and prov:…")
     for key in value:
         if not (isinstance(key, str) and _RAI_KEY.fullmatch(key)):
