@@ -158,9 +158,8 @@ class Work:
         except (MissingError, StorageError) as error:
             if not item.is_remote:
                 raise
-            collected.notes.append(
-                f"{row.table.name} {'/'.join(map(str, row.key))} has not what only its file says, as its sha256: {error}"
-            )
+            name = f"{row.table.name} {'/'.join(map(str, row.key))}"
+            collected.notes.append(f"{name} has not what only its file says, as its sha256: {error}")
             return {}
         columns = _contents.columns_of(row, data, hashed=self.hash_files and row.sha256 is None)
         if isinstance(row, PicksRow) and row.voxel_size is not None:

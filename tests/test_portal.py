@@ -384,7 +384,9 @@ def test_data_that_nobody_serves_has_no_sha256(
 ) -> None:
     found = export(unreachable_portal, tmp_path / "out", validate=False)
     (note,) = set(found.notes) - {RENAMED}
-    assert note.startswith("published picks and meshes have not what only their files say, as their sha256, for their data cannot be ")
+    assert note.startswith(
+        "published picks and meshes have not what only their files say, as their sha256, for their data cannot be "
+    )
     own = [row for row in exported.rows("picks") if row["user_id"] == "data-portal"]
     assert found.rows("picks") == without(own, "5001", "5002", "5005", "5011")
     assert found.rows("instance_segmentations") == exported.rows("instance_segmentations")
