@@ -104,6 +104,15 @@ def mode_b(overlay_root: CopickRootMLC, overlay: Path, filled: Path) -> CopickRo
     return overlay_root
 
 
+@pytest.fixture
+def web_b(mode_b: CopickRootMLC, manifest: Path, overlay: Path) -> CopickRootMLC:
+    """The same, published on the web, as what is republished elsewhere has to be."""
+    root = from_croissant(manifest, overlay_root=overlay, croissant_base_url="https://data.invalid/project")
+    define(root)
+    root.refresh()
+    return root
+
+
 def artifacts(manifest: Path | str, *, below: str = "") -> dict[tuple[str, Any], str]:
     """The URL cells of the artifacts of a manifest, by table and key; those that begin with `below`."""
     index = CroissantIndex.from_url(str(manifest))
@@ -492,8 +501,8 @@ def in_memory(url: str) -> dict[str, bytes]:
     return {name.removeprefix(f"{base}/"): fs.cat_file(name) for name in fs.find(base)}
 
 
-def test_publish_to_object_storage(mode_b: CopickRootMLC, overlay: Path, memory: str) -> None:
-    manifest = quietly(publish, mode_b, memory, validate=False)
+def test_publish_to_object_storage(web_b: CopickRootMLC, overlay: Path, memory: str) -> None:
+    manifest = quietly(publish, web_b, memory, validate=False)
     found = in_memory(memory)
     assert {name: content for name, content in found.items() if not name.startswith("Croissant/")} == data(overlay)
     assert manifest == f"{memory}/Croissant/metadata.json"
@@ -506,7 +515,7 @@ def test_publish_to_object_storage(mode_b: CopickRootMLC, overlay: Path, memory:
     store = f"{base}/ExperimentRuns/mine/Segmentations/10.000_me_5_virus.zarr"
     fs.rm_file(f"{store}/.zattrs")
     fs.rm(f"{base}/Croissant", recursive=True)
-    quietly(publish, mode_b, memory, validate=False)  # goes on without force, where a part is missing
+    quietly(publish, web_b, memory, validate=False)  # goes on without force, where a part is missing
     assert in_memory(memory) == found
 
     fs.rm(f"{base}/Croissant", recursive=True)
@@ -516,18 +525,18 @@ def test_publish_to_object_storage(mode_b: CopickRootMLC, overlay: Path, memory:
             fs.pipe_file(f"{store}/{name}", content)
         before = in_memory(memory)
         with pytest.raises(FileExistsError, match="force"):
-            quietly(publish, mode_b, memory, validate=False)
+            quietly(publish, web_b, memory, validate=False)
         assert in_memory(memory) == before
-    quietly(publish, mode_b, memory, validate=False, force=True)
+    quietly(publish, web_b, memory, validate=False, force=True)
     assert in_memory(memory) == found
 
 
-def test_publish_to_s3(mode_b: CopickRootMLC, overlay: Path, s3: str) -> None:
+def test_publish_to_s3(web_b: CopickRootMLC, overlay: Path, s3: str) -> None:
     options = {"runs": ["mine"], "tomograms": [], "segmentations": ["all?multilabel=true"]}
     fs, base = fsspec.url_to_fs(s3)
     times = []
     for force in (False, True):
-        manifest = quietly(publish, mode_b, s3, validate=False, force=force, **options)
+        manifest = quietly(publish, web_b, s3, validate=False, force=force, **options)
         fs.invalidate_cache()
         found = fs.find(f"{base}/ExperimentRuns", detail=True)
         times.append({name: entry["LastModified"] for name, entry in found.items()})
@@ -550,10 +559,10 @@ class Forgetful(MemoryFileSystem):
         super().pipe_file(path, value[: max(len(value) - 1, 100)], **options)
 
 
-def test_a_copy_that_is_not_like_its_source_is_an_error(mode_b: CopickRootMLC) -> None:
+def test_a_copy_that_is_not_like_its_source_is_an_error(web_b: CopickRootMLC) -> None:
     fsspec.register_implementation("forgetful", Forgetful, clobber=True)
     with pytest.raises(OSError, match=r"sha256 [0-9a-f]{64} where the source has [0-9a-f]{64}") as caught:
-        quietly(publish, mode_b, "forgetful://target", validate=False)
+        quietly(publish, web_b, "forgetful://target", validate=False)
     assert isinstance(caught.value, CroissantError)
     assert caught.value.code == "storage-failed"
     assert "overlay" in str(caught.value)

@@ -18,7 +18,7 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 def test_the_first_two_blocks_are_one_command_line_each() -> None:
     assert [language for language, _ in BLOCKS[:2]] == ["sh", "sh"]
     assert all(code.count("\n") == 1 for _, code in BLOCKS[:2])
-    assert BLOCKS[1][1].strip() == 'pip install -e ".[test]" && python -m pytest'
+    assert BLOCKS[1][1].strip() == 'pip install -e ".[test]" && python -m pytest -n auto'
 
 
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

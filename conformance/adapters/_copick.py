@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import zarr
-from copick.impl.cryoet_data_portal import CopickConfigCDP
-from copick.util import portal_cache
 
 from conformance.adapters._entities import Key, found, key_of, listed, made
 from conformance.adapters._values import from_array, from_mesh, from_points, to_array, to_mesh, to_points
@@ -123,6 +121,10 @@ def answer_for_the_portal(source: str, records: str) -> None:
 
     copick keeps the portal's answers, of which this is one that is never too old.
     """
+    # They import much, and each case is a process of its own.
+    from copick.impl.cryoet_data_portal import CopickConfigCDP
+    from copick.util import portal_cache
+
     os.environ["COPICK_PORTAL_CACHE_DIR"] = os.path.abspath("scratch/portal-cache")
     os.environ["COPICK_PORTAL_CACHE_TTL"] = "0"
     config = CopickConfigCDP(**json.loads(Path(source).read_bytes()))

@@ -754,7 +754,7 @@ class SplitsIgnored(Saboteur):
     caught_by: ClassVar = ["app-splits", "exp-splits"]
 
     def break_something(self) -> None:
-        _appends.assign_splits = _ignore
+        _appends.assign_splits = _exports.assign_splits = _ignore
 
 
 # --- sizes, dates, pickable objects and descriptions -----------------------------------------------------
