@@ -1,8 +1,9 @@
 """What pandas makes of a column of text when nobody tells it the type: copick 1.31 and mlcroissant read tables so.
 
 It decides for a whole column. A column of numbers is numbers, so `007` becomes 7 beside `8` and stays beside `x`; and
-some names it takes for absent wherever they stand. Two things are not followed here: that it decides for each part of a
-table of very many rows, and what it does with integers of more than 64 bits.
+some names it takes for absent wherever they stand. Three things are not followed here: that it decides for each part of
+a table of very many rows, what it does with integers of more than 64 bits, and that before its version 3 it left
+numbers that no double can hold as text.
 """
 
 from __future__ import annotations

@@ -718,7 +718,9 @@ def read_by_pandas(cells: list[str]) -> dict[str, str | None]:
 def test_pandas_misreads_what_we_say() -> None:
     assert STR_NA_VALUES - {""} == _pandas.ABSENT
     choice = random.Random(1)
-    columns = [[cell] for cell in CELLS] + [choice.choices(CELLS, k=choice.randint(2, 3)) for _ in range(1500)]
+    # Before its version 3, which needs Python 3.11, pandas left what no double can hold as text.
+    cells = [cell for cell in CELLS if cell != "1e400" or int(pandas.__version__.partition(".")[0]) >= 3]
+    columns = [[cell] for cell in cells] + [choice.choices(cells, k=choice.randint(2, 3)) for _ in range(1500)]
     wrong = [cells for cells in columns if _pandas.misread(cells) != read_by_pandas(cells)]
     assert wrong == []
 
