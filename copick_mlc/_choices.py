@@ -8,7 +8,7 @@ from typing import Any
 
 from copick_mlc._portal import PortalOptions
 from copick_mlc._renames import Renames
-from copick_mlc._selection import Selection, as_list
+from copick_mlc._selection import Selection
 
 # The options that are names or URIs.
 _LISTS = (
@@ -44,7 +44,7 @@ class Choices:
 
     def __post_init__(self) -> None:
         for name in _LISTS:
-            object.__setattr__(self, name, as_list(getattr(self, name)))
+            object.__setattr__(self, name, _as_list(getattr(self, name)))
 
     def selection(self) -> Selection:
         """The filters by name and URI.
@@ -66,3 +66,10 @@ class Choices:
     def portal(self) -> PortalOptions:
         """The options for portal sources."""
         return PortalOptions(**{name: getattr(self, name) for name in PortalOptions.__dataclass_fields__})
+
+
+def _as_list(values: Iterable[str] | None) -> list[str] | None:
+    """The values as a list; a str is one value."""
+    if values is None:
+        return None
+    return [values] if isinstance(values, str) else list(values)

@@ -16,7 +16,6 @@ from typing import Any
 from copick.util.escape import sanitize_name
 
 from copick_mlc import _layout, _storage, _urls
-from copick_mlc._selection import as_list
 from copick_mlc._source import Item, Place, Source
 from copick_mlc._tables import Key, Row
 from copick_mlc.errors import CroissantWarning, UsageError
@@ -286,13 +285,12 @@ class Filter:
         self._wanted = {name: getattr(record, name) for name in fields or {}}
         if absent := [name for name, value in self._wanted.items() if value is None]:
             raise UsageError("option-invalid", f"{option}: {', '.join(absent)} has no value; leave it out, or give one")
-        self._authors = as_list(authors) or []
+        self._authors = set(authors or ())
 
     def passes(self, record: Any, authors: Iterable[str] | None) -> bool:
         """Whether a record has all the values and all the authors [POR-004]."""
-        return all(getattr(record, name) == value for name, value in self._wanted.items()) and set(
-            self._authors
-        ) <= set(authors or [])
+        has_values = all(getattr(record, name) == value for name, value in self._wanted.items())
+        return has_values and self._authors <= set(authors or ())
 
 
 @dataclass

@@ -31,13 +31,6 @@ _KINDS: dict[str, tuple[str, str, dict[str, str]]] = {
 }
 
 
-def as_list(values: Iterable[str] | None) -> list[str] | None:
-    """The values as a list; a str is one value."""
-    if values is None:
-        return None
-    return [values] if isinstance(values, str) else list(values)
-
-
 class Selection:
     """The filters of an export. A filter that is None selects everything.
 
@@ -61,12 +54,12 @@ class Selection:
         Raises:
             UsageError: `option-invalid`, for what is no copick URI [EXP-016].
         """
-        self._names = {option: _as_set(names) for option, names in {"runs": runs, "objects": objects}.items()}
+        names = {"runs": runs, "objects": objects}
+        self._names = {option: None if given is None else dict.fromkeys(given) for option, given in names.items()}
         self._uris: dict[str, dict[str, dict[str, Any]] | None] = {}
         kinds = {option: kind for option, kind, _ in _KINDS.values()}
         for option, given in uris.items():
-            listed = as_list(given)
-            self._uris[option] = None if listed is None else {uri: _parse(uri, kinds[option], option) for uri in listed}
+            self._uris[option] = None if given is None else {uri: _parse(uri, kinds[option], option) for uri in given}
         self.matched: set[tuple[str, str]] = set()
 
     @property
@@ -118,12 +111,6 @@ class Selection:
             return True
         self.matched.add((option, name))
         return name in names
-
-
-def _as_set(names: Iterable[str] | None) -> dict[str, None] | None:
-    """The names, each once, in order."""
-    listed = as_list(names)
-    return None if listed is None else dict.fromkeys(listed)
 
 
 def _parse(uri: str, kind: str, option: str) -> dict[str, Any]:
