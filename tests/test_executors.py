@@ -56,13 +56,13 @@ def others(portal_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> It
             if name == "threads":
                 return stack.enter_context(ThreadPoolExecutor(2))
             if name == "dask":
-                # No dashboard, and its files not in the working directory.
+                # Its files are not in the working directory.
                 cluster = LocalCluster(  # type: ignore[no-untyped-call]
                     n_workers=2,
                     threads_per_worker=1,
                     processes=True,
                     host="127.0.0.1",
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",  # any free port
                     local_directory=str(tmp_path_factory.mktemp("dask")),
                 )
                 stack.enter_context(cluster)
