@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from tests.projects import make_full_project
 
 if TYPE_CHECKING:
     from copick.impl.cryoet_data_portal import CopickRootCDP
+
+    from tests.proxy import Proxy
+    from tests.servers import Sftp
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +93,45 @@ def s3(s3_endpoint: str) -> Iterator[str]:
     with s3_environment(s3_endpoint):
         S3FileSystem().mkdir(bucket)
         yield f"s3://{bucket}"
+
+
+@dataclasses.dataclass
+class Bucket:
+    """A bucket on S3 behind a proxy.
+
+    Attributes:
+        url: Its URL, `s3://…`.
+        proxy: What counts its requests, and lets them be slow or fail.
+    """
+
+    url: str
+    proxy: Proxy
+
+
+@pytest.fixture
+def s3_proxy(s3_endpoint: str) -> Iterator[Bucket]:
+    """A new bucket behind a proxy, and the environment in which it opens; no request was counted yet."""
+    from s3fs import S3FileSystem
+
+    from tests.proxy import Proxy
+    from tests.servers import s3_environment
+
+    bucket = f"test-{secrets.token_hex(6)}"
+    with Proxy(s3_endpoint) as proxy, s3_environment(proxy.url):
+        S3FileSystem().mkdir(bucket)
+        proxy.reset()
+        yield Bucket(f"s3://{bucket}", proxy)
+
+
+@pytest.fixture
+def sftp(tmp_path: Path) -> Iterator[Sftp]:
+    """An SFTP server that shows the directory `<tmp_path>/sftp`."""
+    from tests.servers import sftp_server
+
+    directory = tmp_path / "sftp"
+    directory.mkdir()
+    with sftp_server(directory) as server:
+        yield server
 
 
 @pytest.fixture
