@@ -10,6 +10,7 @@ import hashlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fsspec import AbstractFileSystem
@@ -19,7 +20,7 @@ from copick_mlc import _storage
 from copick_mlc._directory import new_directory
 from copick_mlc._entity import LazyMeta, Located, copick_rules, forget, leaving
 from copick_mlc._tables import Key
-from copick_mlc._zarr import create_store, decoding, has_content, open_store
+from copick_mlc._zarr import assembled, create_store, decoding, has_content, is_there, open_store
 from copick_mlc.errors import CroissantWarning, MissingError, ReadOnlyError
 from copick_mlc.index import InstanceSegmentationRow, MeshRow, PanopticSegmentationRow, PicksRow, SegmentationRow
 
@@ -212,21 +213,33 @@ class Volume(Artifact):
             return open_store(*self._written, writable=True)
         if self._is_new:
             fs, path = target.claim(self.identity)
-            with target.exclusive():
-                if not fs.isdir(path):
-                    with new_directory(fs, path) as new, _storage.writing(path):
-                        create_store(fs, new.path)
-                        new.take_place()
-                target.record(self.identity)
+            self._create(fs, path)
             return open_store(fs, path, writable=True)
         fs, path = self._place()
-        if not _storage.exists(fs, path):
+        if not is_there(fs, path):
             key = self.identity.key
             raise MissingError("data-missing", f"there is no zarr store; {key} names it", path=path)
         own = target.place(self.identity)
         if self.read_only or target.read_only_reason() or not _storage.is_same((fs, path), own):
             return open_store(fs, path, writable=False)
         return open_store(*own, writable=True)
+
+    def _create(self, fs: AbstractFileSystem, path: str) -> None:
+        """Make an empty store, and put its row."""
+        target = self._project.target
+        if not _storage.is_local(fs):
+            create = partial(create_store, fs, path)
+            target.write_remotely(self.identity, create, partial(_storage.remove, fs, path))
+            return
+        with target.exclusive():
+            if not fs.isdir(path):
+                with new_directory(path) as new, _storage.writing(path):
+                    create_store(fs, new.path)
+                    new.take_place()
+            target.record(self.identity)
+
+    def _exists(self) -> bool:
+        return super()._exists() if self._indexed else is_there(*self._place())
 
     def numpy(self, *args: Any, **kwargs: Any) -> Any:
         """As copick's: the volume, or a part of it, as an array [TOM-002] [FEA-002] [SEG-003].
@@ -238,9 +251,11 @@ class Volume(Artifact):
             StorageError: `storage-failed`, where a chunk cannot be read [LAY-007].
             DataError: `data-invalid`, where a chunk or the metadata of the array cannot be decoded [LAY-008].
         """
-        if self._is_new or not has_content(self.zarr()):
-            raise MissingError("data-missing", f"nothing was written to {self.identity.key} yet", path=self.path)
+        level = kwargs.get("zarr_group", args[0] if args else "0")
         with decoding(self.path):
+            open_store(*self._place(), writable=False).read_ahead(level)
+            if self._is_new or not has_content(self.zarr()):
+                raise MissingError("data-missing", f"nothing was written to {self.identity.key} yet", path=self.path)
             return super().numpy(*args, **kwargs)  # type: ignore[misc]  # copick's class is next in the order
 
     @contextmanager
@@ -249,7 +264,12 @@ class Volume(Artifact):
         self._check_mutable()
         target = self._project.target
         fs, path = target.claim(self.identity)
-        with new_directory(fs, path) as new:
+        if not _storage.is_local(fs):
+            with assembled(fs, path) as (memory, place), self._writing(memory, place):
+                yield
+            target.record(self.identity)
+            return
+        with new_directory(path) as new:
             with self._writing(fs, new.path):
                 yield
             with target.exclusive():
@@ -267,7 +287,7 @@ class Volume(Artifact):
             copy = open_store(fs, path, writable=True)
             with _storage.writing(path):
                 copy.clear()
-                copy.update({key: source[key] for key in source})
+                copy.setitems(source.getitems(list(source), contexts={}))
         with self._writing(fs, path):
             yield
         target.record(self.identity)

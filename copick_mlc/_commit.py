@@ -1,9 +1,10 @@
 """How tables and manifest are replaced as one, so that whoever is killed when leaves the old state or the new one.
 
-On the local disk what is new is staged beside what it replaces. That the manifest of a commit gets the name
-`metadata.json.pending` makes the commit: it names the sha256 of every table, and the table with that sha256 is found in
-its place or staged. Then tables and manifest are renamed into their places. Whoever comes between reads through the
-pending manifest, and who comes next with the lock finishes. Rules: SPEC.md, Commits [COM].
+On the local disk, which this module is for (`_remote` is for other storage), what is new is staged beside what it
+replaces. That the manifest of a commit gets the name `metadata.json.pending` makes the commit: it names the sha256 of
+every table, and the table with that sha256 is found in its place or staged. Then tables and manifest are renamed into
+their places. Whoever comes between reads through the pending manifest, and who comes next with the lock finishes.
+Rules: SPEC.md, Commits [COM].
 """
 
 from __future__ import annotations
@@ -14,56 +15,85 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _storage
+from copick_mlc import _remote, _storage
 from copick_mlc._manifest import Manifest
+from copick_mlc._remote import PENDING
+from copick_mlc._storage import ABSENT, ConflictError, Version
 from copick_mlc._tables import TABLES
-from copick_mlc.errors import CroissantWarning, DataError, MissingError
+from copick_mlc.errors import CroissantWarning, DataError, LockedError, MissingError
 
-_PENDING = ".pending"
 _SHA256 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class TableBytes:
+    """What was read of a table.
+
+    Attributes:
+        data: Its bytes.
+        version: What tells whether the file in its place was replaced since.
+        is_staged: Whether `data` is staged, and not in its place yet.
+    """
+
+    data: bytes
+    version: object
+    is_staged: bool = False
+
+    @property
+    def sha256(self) -> str:
+        """The checksum of the bytes."""
+        return _sum(self.data)
 
 
 def read_manifest(fs: AbstractFileSystem, path: str) -> bytes:
     """The bytes of the manifest: metadata.json, or the pending one of a commit that is not finished [COM-004].
 
+    On other storage than the local disk that is metadata.json, in one request.
+
     Raises:
         MissingError, StorageError: `manifest-missing`, `storage-failed`.
     """
-    pending = _read_pending(fs, path)
+    pending = read_pending(fs, path) if _storage.is_local(fs) else None
     if pending is not None:
         return pending
     return _storage.read(fs, path, "manifest-missing", "a Croissant metadata.json")  # [MAN-001]
 
 
-def read_table(fs: AbstractFileSystem, path: str, sha256: str | None, what: str) -> tuple[bytes, bool]:
-    """The bytes of a table, and whether they are staged: the file, or where that has another sha256, what is staged.
+def read_table(fs: AbstractFileSystem, path: str, sha256: str | None, what: str) -> TableBytes:
+    """The bytes of a table: the file, or where that has another sha256, what is staged [COM-005].
 
     Where neither has the sha256, that is the file as it is.
 
     Raises:
         MissingError, StorageError: `table-missing` [CSV-006], `storage-failed` [CSV-022].
     """
+    version: object = _storage.signature(fs, path)
     try:
-        data = _storage.read(fs, path, "table-missing", what)
+        if _storage.is_local(fs):
+            data = _storage.read(fs, path, "table-missing", what)
+        else:
+            data, version = _storage.read_versioned(fs, path, "table-missing", what)
     except MissingError:
         staged = _read_staged(fs, path, sha256)
         if staged is None:
             raise
-        return staged, True
+        return TableBytes(staged, ABSENT, is_staged=True)
     if sha256 in (None, _sum(data)):
-        return data, False
+        return TableBytes(data, version)
     staged = _read_staged(fs, path, sha256)
-    return (data, False) if staged is None else (staged, True)
+    return TableBytes(data, version) if staged is None else TableBytes(staged, version, is_staged=True)
 
 
 def unfinished(fs: AbstractFileSystem, path: str) -> bool | None:
     """Whether the pending commit is complete; None where there is none."""
-    if not _storage.is_local(fs) or not os.path.exists(_pending(path)):
+    if not _storage.is_local(fs) or not os.path.exists(_pending(fs, path)):
         return None
-    return _read_pending(fs, path) is not None
+    return read_pending(fs, path) is not None
 
 
 def publish(fs: AbstractFileSystem, path: str, tables: Mapping[str, bytes], manifest: bytes) -> None:
@@ -80,14 +110,13 @@ def publish(fs: AbstractFileSystem, path: str, tables: Mapping[str, bytes], mani
     Raises:
         StorageError: `storage-failed`. All is as before.
     """
+    if not _storage.is_local(fs):
+        _publish_remotely(fs, path, tables, manifest)
+        return
     if not tables:
         _storage.write(fs, path, manifest)
         return
     with _storage.writing(path):
-        if not _storage.is_local(fs):
-            for place, data in [*tables.items(), (path, manifest)]:
-                fs.pipe_file(place, data)
-            return
         moves = _make_pending(path, tables, manifest)
         try:
             os.replace(*moves[0])
@@ -122,7 +151,7 @@ def recover(fs: AbstractFileSystem, path: str) -> None:
         if complete:
             _finish(list(_moves(fs, path)))
         elif complete is not None:
-            os.unlink(_pending(path))
+            os.unlink(_pending(fs, path))
     for leftover in leftovers(fs, path):
         _storage.discard(leftover)  # [COM-007]
 
@@ -140,22 +169,48 @@ def leftovers(fs: AbstractFileSystem, path: str) -> list[str]:
 
 def _read_staged(fs: AbstractFileSystem, path: str, sha256: str | None) -> bytes | None:
     """The table with this sha256 that a commit staged to replace the one at `path`, if there is one [COM-005]."""
-    if sha256 is None or not _storage.is_local(fs):
+    if sha256 is None or not _SHA256.fullmatch(sha256):  # a manifest says it, and it is to be a part of a path
         return None
-    if not _SHA256.fullmatch(sha256):  # a manifest says it, and it is to be a part of a path
-        return None
-    data = _storage.read_if_there(fs, _staged(path, sha256))
+    data = _storage.read_if_there(fs, _remote.staged(_followed(fs, path), sha256))
     return data if data is not None and _sum(data) == sha256 else None
+
+
+def _publish_remotely(fs: AbstractFileSystem, path: str, tables: Mapping[str, bytes], manifest: bytes) -> None:
+    """Replace tables and manifest on other storage than the local disk."""
+    is_new = _storage.read_if_there(fs, path) is None
+    if is_new:  # nobody can have read it
+        _storage.concurrently([partial(_storage.write, fs, place, data) for place, data in tables.items()])
+        version: Version = ABSENT
+    else:
+        _, version = _remote.prepare(fs, path, tables)
+    try:
+        _remote.commit(fs, path, manifest, version)
+    except ConflictError as error:
+        _remote.unstage(fs, tables)
+        raise LockedError("locked", "another process wrote the manifest just now; try again", path=path) from error
+    if not is_new:
+        _remote.settle(fs, path, tables, {}, partial(declares, fs, path))
+
+
+def declares(fs: AbstractFileSystem, path: str, place: str, sha256: str) -> bool:
+    """Whether the manifest, as it is on the storage, declares this sha256 of the table at `place`.
+
+    Raises:
+        MissingError, StorageError: `manifest-missing`, `storage-failed`.
+    """
+    declared = _declared(read_manifest(fs, path), path)
+    return any(declared.get(name) == sha256 for name, other in _table_paths(path).items() if other == place)
 
 
 def _make_pending(path: str, tables: Mapping[str, bytes], manifest: bytes) -> list[tuple[str, str]]:
     """Stage everything and make the commit pending [COM-002]; the moves that finish it, that of the manifest last."""
     moves = []
     target = os.path.realpath(path)
-    pending = _pending(path)
+    pending = f"{target}{PENDING}"
     with ExitStack() as undo:
         for place, data in tables.items():
-            real, staged = os.path.realpath(place), _staged(place, _sum(data))
+            real = os.path.realpath(place)
+            staged = _remote.staged(real, _sum(data))
             os.makedirs(os.path.dirname(real), exist_ok=True)
             temporary = _storage.stage(real, data)
             undo.callback(_storage.discard, temporary)
@@ -185,17 +240,20 @@ def _finish(moves: list[tuple[str, str]]) -> None:
 
 def _moves(fs: AbstractFileSystem, path: str) -> Iterator[tuple[str, str]]:
     """The moves that are still to be made of a complete pending commit."""
-    pending = Manifest(_storage.read_if_there(fs, _pending(path)) or b"", path)
+    pending = Manifest(_storage.read_if_there(fs, _pending(fs, path)) or b"", path)
     for name, place in _table_paths(path).items():
         sha256 = pending.sha256(TABLES[name])
         if _read_staged(fs, place, sha256) is not None:
-            yield _staged(place, str(sha256)), os.path.realpath(place)
-    yield _pending(path), os.path.realpath(path)
+            yield _remote.staged(os.path.realpath(place), str(sha256)), os.path.realpath(place)
+    yield _pending(fs, path), os.path.realpath(path)
 
 
-def _read_pending(fs: AbstractFileSystem, path: str) -> bytes | None:
-    """The pending manifest, if there is one and all that it needs is there [COM-004]."""
-    data = _storage.read_if_there(fs, _pending(path)) if _storage.is_local(fs) else None
+def read_pending(fs: AbstractFileSystem, path: str) -> bytes | None:
+    """The pending manifest, if there is one and all that it needs is there [COM-004].
+
+    On other storage there is one where a local disk is served, or was copied, amid a commit.
+    """
+    data = _storage.read_if_there(fs, _pending(fs, path))
     if data is None:
         return None
     try:
@@ -227,12 +285,13 @@ def _table_paths(path: str) -> dict[str, str]:
     return {name: os.path.join(directory, table.file_name) for name, table in TABLES.items()}
 
 
-def _pending(path: str) -> str:
-    return f"{os.path.realpath(path)}{_PENDING}"
+def _pending(fs: AbstractFileSystem, path: str) -> str:
+    return f"{_followed(fs, path)}{PENDING}"
 
 
-def _staged(path: str, sha256: str) -> str:
-    return f"{os.path.realpath(path)}.{sha256}{_PENDING}"
+def _followed(fs: AbstractFileSystem, path: str) -> str:
+    """A path, on the local disk with its links followed."""
+    return os.path.realpath(path) if _storage.is_local(fs) else path
 
 
 def _sum(data: bytes) -> str:

@@ -15,8 +15,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fsspec import AbstractFileSystem
-
 from copick_mlc import _storage
 from copick_mlc.errors import StorageError
 
@@ -42,8 +40,6 @@ class NewDirectory:
         Raises:
             StorageError: `storage-failed`. What was there is as before.
         """
-        if self.path == self._target:
-            return
         with _storage.writing(self._target):
             if not os.path.lexists(self._target):
                 os.rename(self.path, self._target)
@@ -60,17 +56,12 @@ class NewDirectory:
 
 
 @contextmanager
-def new_directory(fs: AbstractFileSystem, path: str) -> Iterator[NewDirectory]:
-    """A directory to write to, which can then take the place of the one at `path`; if it does not, it is removed.
-
-    On other storage than the local disk, where no directory can be renamed, it is in its place from the beginning.
+def new_directory(path: str) -> Iterator[NewDirectory]:
+    """A local directory to write to, which can then take the place of that at `path`; if it does not, it is removed.
 
     Raises:
         StorageError: `storage-failed`, where there is a file.
     """
-    if not _storage.is_local(fs):
-        yield NewDirectory(path, path)
-        return
     target = os.path.realpath(path)
     if os.path.exists(target) and not os.path.isdir(target):
         raise StorageError("storage-failed", "there is a file where a directory is to be written", path=path)

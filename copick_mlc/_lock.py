@@ -1,7 +1,8 @@
-"""The lock that the writers of one project hold, on the local disk, in turn.
+"""The lock that the writers of one project hold in turn. Readers need none.
 
-It is a lock of the operating system on a file beside metadata.json, so it goes with the process that holds it, however
-that ends. Readers need none. Rules: SPEC.md, Commits [COM].
+On the local disk it is a lock of the operating system on a file beside metadata.json, so it goes with the process that
+holds it, however that ends. On S3 none is needed: a commit is refused where somebody else made one meanwhile. Other
+storage has an object there that its maker renews; where nobody does, others remove it. Rules: SPEC.md, Commits [COM].
 """
 
 from __future__ import annotations
@@ -11,22 +12,27 @@ import errno
 import getpass
 import os
 import random
+import secrets
 import socket
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fsspec import AbstractFileSystem
 
 from copick_mlc import _storage
-from copick_mlc.errors import CroissantWarning, LockedError
+from copick_mlc.errors import CroissantWarning, LockedError, StorageError
 
 #: How long a writer waits for the lock, in seconds.
 WAIT_SECONDS = 60.0
+#: How long a lock that is an object counts after its maker has last renewed it, in seconds.
+LEASE_SECONDS = 30.0
 
 _PAUSE_SECONDS = 0.05
+_REMOTE_PAUSE_SECONDS = 0.5
 # No link is followed at the name of the lock: a project from elsewhere could name any file with it.
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 # What systems say that have no locks, as some network file systems.
@@ -64,28 +70,31 @@ else:
 
 
 @contextmanager
-def locked(fs: AbstractFileSystem, manifest: str, wait: float | None = None) -> Iterator[None]:
+def locked(fs: AbstractFileSystem, manifest: str, wait: float | None = None) -> Iterator[Callable[[], None]]:
     """Hold the lock of the project whose metadata.json has the path `manifest` [COM-001].
-
-    On other storage than the local disk there is no lock.
 
     Args:
         fs: The file system of the manifest.
         manifest: Path of metadata.json.
         wait: How long to wait for it, in seconds; by default WAIT_SECONDS.
 
+    Yields:
+        What raises LockedError where the lock was lost, because its holder was too slow to renew it.
+
     Raises:
         LockedError: `locked`, where somebody else has it all that time [COM-009].
         StorageError: `storage-failed`, where there can be no lock file.
     """
+    seconds = WAIT_SECONDS if wait is None else wait
     if not _storage.is_local(fs):
-        yield
+        with _renewed(fs, manifest, seconds) as check:
+            yield check
         return
     path = path_of(manifest)
     with _storage.writing(path):
-        descriptor = _acquire(path, WAIT_SECONDS if wait is None else wait)
+        descriptor = _acquire(path, seconds)
     try:
-        yield
+        yield lambda: None
     finally:
         _release(path, descriptor)
 
@@ -129,11 +138,7 @@ def _acquire(path: str, wait: float) -> int:
             raise
         os.close(descriptor)
         if time.monotonic() >= deadline:
-            raise LockedError(
-                "locked",
-                f"{holds} is writing to this project, and was not done after {wait:g} s; try again when it is",
-                path=path,
-            )
+            raise _locked_error(holds, wait, path)
         time.sleep(random.uniform(0.1, 1) * _PAUSE_SECONDS)  # noqa: S311  # no secret: so that waiters differ
 
 
@@ -159,17 +164,30 @@ def _is_at(path: str, descriptor: int) -> bool:
         return False
 
 
-def _sign(descriptor: int) -> None:
-    """Say in the lock file who holds it."""
+def _locked_error(holds: str, wait: float, path: str) -> LockedError:
+    return LockedError(
+        "locked",
+        f"{holds} is writing to this project, and was not done after {wait:g} s; try again when it is",
+        path=path,
+    )
+
+
+def _name() -> str:
+    """Who we are, and since when."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError, ImportError):  # a user that the system does not know by name
         user = "unknown user"
     since = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    return f"process {os.getpid()} of {user} on {socket.gethostname()}, since {since}"
+
+
+def _sign(descriptor: int) -> None:
+    """Say in the lock file who holds it."""
     with contextlib.suppress(OSError):  # a full disk, for one
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
-        os.write(descriptor, f"process {os.getpid()} of {user} on {socket.gethostname()}, since {since}\n".encode())
+        os.write(descriptor, f"{_name()}\n".encode())
 
 
 def _signature(descriptor: int) -> str:
@@ -187,3 +205,85 @@ def _release(path: str, descriptor: int) -> None:
     if sys.platform == "win32":
         with contextlib.suppress(OSError):
             os.unlink(path)  # not while anybody has it open
+
+
+# --- a lock that is an object ----------------------------------------------------------------------------
+
+
+@contextmanager
+def _renewed(fs: AbstractFileSystem, manifest: str, wait: float) -> Iterator[Callable[[], None]]:
+    """Hold the lock of a project on other storage than the local disk, if its storage needs any."""
+    if _storage.is_conditional(fs):
+        yield lambda: None
+        return
+    lock = _ObjectLock(fs, f"{manifest}.lock")
+    lock.acquire(wait)
+    try:
+        yield lock.check
+    finally:
+        lock.release()
+
+
+class _ObjectLock:
+    """An object that is made where there is none, and renewed until it is removed."""
+
+    def __init__(self, fs: AbstractFileSystem, path: str) -> None:
+        self._fs, self._path = fs, path
+        self._id = f"{_name()}, {secrets.token_hex(8)}"
+        self._renewed = 0.0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._renew, daemon=True)
+
+    def acquire(self, wait: float) -> None:
+        """Make the object, or remove that of somebody who has not renewed it for long."""
+        deadline = time.monotonic() + wait
+        seen, since = b"", time.monotonic()
+        while not _storage.create(self._fs, self._path, self._stamp()):
+            found = _storage.read_if_there(self._fs, self._path) or b""
+            if found != seen:
+                seen, since = found, time.monotonic()
+            elif time.monotonic() - since > LEASE_SECONDS:
+                _storage.remove_file(self._fs, self._path)
+                continue
+            if time.monotonic() >= deadline:
+                holds = found.decode(errors="replace").rpartition(", ")[0].rpartition(", ")[0]
+                raise _locked_error(holds or "another process", wait, self._path)
+            time.sleep(random.uniform(0.1, 1) * _REMOTE_PAUSE_SECONDS)  # noqa: S311  # as above
+        self._renewed = time.monotonic()
+        if sys.platform != "emscripten":
+            self._thread.start()
+
+    def check(self) -> None:
+        """See that nobody took the lock for one that nobody renews any more."""
+        if not self._is_fresh() and not self._is_ours():
+            raise LockedError(
+                "locked",
+                f"this process held the lock, and did not renew it for {LEASE_SECONDS:g} s; somebody else may have "
+                "written meanwhile; nothing was written, try again",
+                path=self._path,
+            )
+
+    def release(self) -> None:
+        self._done.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        with contextlib.suppress(StorageError):  # others remove it in time
+            if self._is_fresh() or self._is_ours():
+                _storage.remove_file(self._fs, self._path)
+
+    def _is_fresh(self) -> bool:
+        """Whether nobody can have taken it for one that nobody renews."""
+        return time.monotonic() - self._renewed < LEASE_SECONDS / 2
+
+    def _is_ours(self) -> bool:
+        return (_storage.read_if_there(self._fs, self._path) or b"").startswith(self._id.encode())
+
+    def _renew(self) -> None:
+        while not self._done.wait(LEASE_SECONDS / 3):
+            with contextlib.suppress(StorageError):  # whoever writes notices too
+                if self._is_ours():
+                    _storage.put(self._fs, self._path, self._stamp())
+                    self._renewed = time.monotonic()
+
+    def _stamp(self) -> bytes:
+        return f"{self._id}, renewed {time.time()}\n".encode()

@@ -50,6 +50,7 @@ class Pending:
         objects: Definitions of pickable objects, by name.
         going: What finds the rows that go with something that is deleted.
         written: Data that was written in a batch, by table and key.
+        writes: What writes the data of rows, and whether that replaces other data, where the commit is to do it.
         checks: What looks at the new manifest before anything is written.
         deferred: Actions for when the commit is made.
     """
@@ -57,6 +58,7 @@ class Pending:
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     going: list[Callable[[], Iterable[Row]]] = field(default_factory=list)
     written: dict[tuple[str, Key], _Written] = field(default_factory=dict)
+    writes: list[tuple[Callable[[], None], bool]] = field(default_factory=list)
     checks: list[Callable[[Mapping[str, Any]], object]] = field(default_factory=list)
     deferred: list[Callable[[], None]] = field(default_factory=list)
 

@@ -10,13 +10,14 @@ import hashlib
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import cached_property, partial
+from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _commit, _layout, _lock, _storage
+from copick_mlc import _commit, _layout, _lock, _storage, _waiting
 from copick_mlc._csv import TableFile
 from copick_mlc._findings import Finding
 from copick_mlc._manifest import Manifest
@@ -24,7 +25,6 @@ from copick_mlc._tables import TABLES, FeaturesRow, Key, MeshRow, PicksRow, Row,
 from copick_mlc.errors import CroissantError, StorageError
 from copick_mlc.index import CroissantIndex
 
-_THREADS = 8  # remote storage answers one request in the time of many
 _MARKERS = (".zgroup", ".zarray", "zarr.json")
 _STAGED_DATA = re.compile(r"\..+\.[0-9a-f]{12}\.tmp(\.former)?")
 
@@ -45,15 +45,33 @@ class Project:
         problems: What is wrong with tables, the table's name with each.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        base_url: str | None = None,
+        fs_args: Mapping[str, Any] | None = None,
+        static_fs_args: Mapping[str, Any] | None = None,
+    ) -> None:
         """Read the manifest and all tables.
+
+        Args:
+            url: Path or fsspec URL of metadata.json.
+            base_url: What relative URL cells are relative to, in place of `copick:baseUrl`.
+            fs_args: fsspec options for metadata.json and the CSVs.
+            static_fs_args: fsspec options for the data.
 
         Raises:
             MissingError, DataError, StorageError: as `CroissantIndex.from_url`.
         """
-        self.index = CroissantIndex.from_url(url)
+        self.index = CroissantIndex.from_url(
+            url,
+            base_url_override=base_url,
+            fs_args=dict(fs_args or {}),
+            static_fs_args=dict(static_fs_args or {}),
+        )
         self.url = self.index.url
-        self.fs, self.path = _storage.open_location(self.url)
+        self.fs, self.path = _storage.open_location(self.url, fs_args)
         self.raw = _commit.read_manifest(self.fs, self.path)
         self.manifest = Manifest(self.raw, self.url)
         self.files: dict[str, TableFile] = {}
@@ -61,9 +79,10 @@ class Project:
         self.checksums: dict[str, str] = {}
         self.untrue: dict[str, dict[str, tuple[object, str]]] = {}
         self.problems: list[tuple[str, CroissantError]] = []
-        for table in TABLES.values():
+        read = _waiting.at_once([self.fs], [partial(self._read, table) for table in TABLES.values()])
+        for table, data in zip(TABLES.values(), read, strict=True):
             with self._noted(table):
-                self.files[table.name] = self._read(table)
+                self.files[table.name] = self._file(table, data)
                 for group in self.files[table.name].groups:
                     with self._noted(table):
                         self.rows[table.name] |= self.files[table.name].group(group)
@@ -91,13 +110,23 @@ class Project:
         tables = (table for table in TABLES.values() if not self.manifest.declares(table))
         return [table for table in tables if self.fs.exists(self.table_path(table))]
 
-    def _read(self, table: Table) -> TableFile:
-        path = self.table_path(table)
+    def _read(self, table: Table) -> bytes | CroissantError | None:
+        """The bytes of a table, or why it cannot be read; None where the manifest does not declare it."""
         if not self.manifest.declares(table):
+            return None
+        what = f"the table {table.name}, which the manifest declares"
+        try:
+            return _commit.read_table(self.fs, self.table_path(table), self.manifest.sha256(table), what).data
+        except CroissantError as error:
+            return error
+
+    def _file(self, table: Table, data: bytes | CroissantError | None) -> TableFile:
+        path = self.table_path(table)
+        if isinstance(data, CroissantError):
+            raise data
+        if data is None:
             return TableFile(table, path, encode_table(table, []))  # [MAN-008]
         declared = self.manifest.sha256(table)
-        what = f"the table {table.name}, which the manifest declares"
-        data, _ = _commit.read_table(self.fs, path, declared, what)
         checksum = hashlib.sha256(data).hexdigest()
         if declared not in (None, checksum):
             self.checksums[table.name] = checksum  # what else is declared is of those other bytes, too
@@ -130,8 +159,9 @@ class Project:
 
     def check_data(self) -> Iterator[Finding]:
         """What is wrong with the data that rows name, in the order of the rows."""
-        with ThreadPoolExecutor(_THREADS) as pool:
-            yield from (finding for finding in pool.map(self._check, self.artifacts()) if finding is not None)
+        calls = (partial(self._check, row) for row in self.artifacts())
+        with _waiting.threads() as threads, closing(_waiting.results(calls, threads)) as found:
+            yield from (finding for finding in found if finding is not None)
 
     def _check(self, row: Row) -> Finding | None:
         url = url_of(row)
@@ -167,8 +197,13 @@ class Project:
         Raises:
             DataError, StorageError: `url-local`, `storage-failed`.
         """
+        return self._place
+
+    @cached_property
+    def _place(self) -> tuple[AbstractFileSystem, str]:
         self.index.absolute_url("ExperimentRuns")
-        fs, path = _storage.open_location(self.index.base_url)
+        fs, path = _storage.open_location(self.index.base_url, self.index.static_fs_args)
+        fs.invalidate_cache()  # fsspec keeps what it once listed
         return fs, path.rstrip("/")
 
     def unnamed(self) -> Iterator[tuple[Row, str]]:
@@ -185,11 +220,17 @@ class Project:
         for row in self.rows["tomograms"].values():
             if isinstance(row, TomogramRow):
                 tomograms.setdefault(row.run, []).append(row)
-        with _listing(base):
-            for run in _layout.runs(fs, base):
-                listed = _with_data(fs, base, list(_layout.artifacts(fs, base, run, tomograms.get(run, ()))))
-                yield from self._unnamed_of(listed, fs, base, places)
-            yield from self._unnamed_of(_layout.objects(fs, base), fs, base, places)
+
+        def list_run(run: str) -> list[Row]:
+            found = list(_layout.artifacts(fs, base, run, tomograms.get(run, ())))
+            return _with_data(fs, base, found, places)
+
+        with _listing(base), _waiting.threads(_waiting.is_remote([fs])) as threads:
+            calls: list[Callable[[], Sequence[Row]]] = [partial(list_run, run) for run in _layout.runs(fs, base)]
+            calls.append(partial(_layout.objects, fs, base))
+            with closing(_waiting.results(calls, threads)) as listings:
+                for listed in listings:
+                    yield from self._unnamed_of(listed, fs, base, places)
 
     def _unnamed_of(
         self, rows: Iterable[Row], fs: AbstractFileSystem, base: str, places: set[str]
@@ -265,9 +306,14 @@ def _is_directory(fs: AbstractFileSystem, path: str) -> bool:
     return _storage.is_local(fs) and os.path.isdir(path)
 
 
-def _with_data(fs: AbstractFileSystem, base: str, rows: list[Row]) -> list[Row]:
-    """Those rows of a run for which there is data; copick makes empty directories when it only looks."""
-    data = [row for row in rows if row.table.has_url and _is_artifact(fs, f"{base}/{row.canonical_url}", row)]
+def _with_data(fs: AbstractFileSystem, base: str, rows: list[Row], named: set[str]) -> list[Row]:
+    """Those rows of a run for which there is data; copick makes empty directories when it only looks.
+
+    On other storage than the local disk, what a row names needs no look here: `check_data` has one.
+    """
+    known = set() if _storage.is_local(fs) else named
+    artifacts = [(row, f"{base}/{row.canonical_url}") for row in rows if row.table.has_url]
+    data = [row for row, path in artifacts if path in known or _is_artifact(fs, path, row)]
     runs = {row.key[:1] for row in data}
     spacings = {row.key[:2] for row in data if isinstance(row, (TomogramRow, FeaturesRow))}
     parents = [row for row in rows if not row.table.has_url and row.key in runs | spacings]

@@ -7,19 +7,20 @@ Manifest [MAN], Tables [CSV] and Changes [BAT].
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 
 from fsspec import AbstractFileSystem
 
 from copick_mlc import _commit, _storage, _urls
+from copick_mlc._commit import TableBytes
 from copick_mlc._csv import TableFile
 from copick_mlc._manifest import Manifest
 from copick_mlc._state import TableState
 from copick_mlc._tables import TABLES, Table, encode_table
-from copick_mlc.errors import DataError, ExistsError
+from copick_mlc.errors import DataError, ExistsError, MissingError, StorageError
 
 # Another program may replace tables before the manifest that declares them. Between the two, a reader waits.
 _RETRIES = 5
@@ -47,6 +48,8 @@ class Snapshot:
         self.fs, self.path, self.url = fs, path, url
         self._override = override
         self.states: dict[str, TableState] = {}
+        self._ahead: dict[str, TableBytes] = {}  # tables that were read before anybody asked for them, by name
+        self._is_local = _storage.is_local(fs)
         raw = _commit.read_manifest(fs, path)
         self.take(raw, Manifest(raw, url))
 
@@ -78,8 +81,26 @@ class Snapshot:
         """
         state = self.states.get(table.name)
         if state is None:
+            if self.states and table.name not in self._ahead:  # who asks for two is likely to ask for more
+                self.read_ahead(name for name in TABLES if name not in self.states)
             state = self.states[table.name] = self._fetch(table)
         return state
+
+    def read_ahead(self, names: Iterable[str]) -> None:
+        """Read tables that are about to be asked for, all at the same time; on the local disk there is no need.
+
+        What is wrong with one is said when somebody asks for it.
+        """
+        if self._is_local:
+            return
+        declared = {name: self.manifest.sha256(TABLES[name]) for name in names}
+        read = {name: found.sha256 for name, found in self._ahead.items()}
+        wanted = [TABLES[name] for name, sha256 in declared.items() if sha256 and read.get(name) != sha256]
+        _storage.concurrently([partial(self._read_one_ahead, table) for table in wanted])
+
+    def _read_one_ahead(self, table: Table) -> None:
+        with suppress(MissingError, StorageError, DataError):
+            self._ahead[table.name] = self._read(table, self.file_path(table))
 
     def changed(self) -> list[TableState]:
         """The tables with changes that are not committed."""
@@ -104,10 +125,23 @@ class Snapshot:
         Raises:
             MissingError, DataError, StorageError: as `CroissantIndex.from_url` and `rows`.
         """
-        raw = _commit.read_manifest(self.fs, self.path)
-        if raw == self._raw:
+        return self.take_over(_commit.read_manifest(self.fs, self.path))
+
+    def is_current(self, raw: bytes) -> bool:
+        """Whether these are the bytes of the manifest that was read."""
+        return raw == self._raw
+
+    def take_over(self, raw: bytes) -> bool:
+        """As `refresh`, of a manifest that was read already.
+
+        Raises:
+            MissingError, DataError, StorageError: as `refresh`.
+        """
+        if self.is_current(raw):
             return False
         self.take(raw, Manifest(raw, self.url))
+        stale = [name for name, state in self.states.items() if state.changes and self._is_stale(state)]
+        self.read_ahead(stale)
         # Those without changes first: they are only forgotten, which cannot fail.
         for name, state in sorted(self.states.items(), key=lambda item: bool(item[1].changes)):
             if self._is_stale(state):
@@ -121,17 +155,31 @@ class Snapshot:
             MissingError, DataError, StorageError: as `CroissantIndex.rows`.
         """
         state = self.states.get(table.name)
-        signature = _storage.signature(self.fs, self.file_path(table))
-        if state is not None and (self._is_stale(state) or signature != state.signature):
+        if state is not None and (self._is_stale(state) or self._was_replaced(state)):
             self._rebase(table.name)
         self.state(table)
 
-    def adopt(self, state: TableState) -> None:
-        """Take over what another snapshot read of a table, if the storage still has just that."""
-        table = state.file.table
-        current = _storage.signature(self.fs, self.file_path(table))
-        if state.sha256 == self.manifest.sha256(table) and current is not None and current == state.signature:
-            self.states[table.name] = TableState(state.original, state.sha256, state.signature)
+    def adopt(self, states: Iterable[TableState]) -> None:
+        """Take over what another snapshot read of tables, if the storage still has just that, and read the others.
+
+        On other storage than the local disk, that is what the manifest declares.
+
+        Raises:
+            MissingError, DataError, StorageError: as `CroissantIndex.rows`.
+        """
+        states = list(states)
+        for state in states:
+            if state.sha256 and not self._is_stale(state) and not self._was_replaced(state):
+                adopted = TableState(state.original, state.sha256, state.version, is_staged=state.is_staged)
+                self.states[state.file.table.name] = adopted
+        names = [state.file.table.name for state in states]
+        self.read_ahead(name for name in names if name not in self.states)
+        for state in states:
+            self.state(state.file.table).parse_as(state)
+
+    def _was_replaced(self, state: TableState) -> bool:
+        """Whether a local file is another one than was read."""
+        return self._is_local and _storage.signature(self.fs, self.file_path(state.file.table)) != state.version
 
     def check_unread(self, table: Table) -> None:
         """Refuse to replace a CSV that nobody has read, because the manifest does not declare it [CSV-032].
@@ -169,35 +217,46 @@ class Snapshot:
         path = self.file_path(table)
         pauses = 0
         while self.manifest.declares(table):
+            ahead = self._ahead.pop(table.name, None)
+            if ahead is not None and ahead.sha256 == self.manifest.sha256(table):
+                return _state_of(table, path, ahead)
             try:
-                data, signature = self._read(table, path)
+                return _state_of(table, path, self._read(table, path))
             except DataError:
-                if not self.refresh():
+                if not self._refresh_thoroughly():
                     if pauses == _RETRIES:
                         raise
                     pauses += 1
                     time.sleep(_RETRY_SECONDS * pauses)
-                continue
-            return TableState(TableFile(table, path, data), hashlib.sha256(data).hexdigest(), signature)
-        return TableState(TableFile(table, path, encode_table(table, [])), "", None)  # [MAN-008]
+        version = None if self._is_local else _storage.ABSENT
+        return TableState(TableFile(table, path, encode_table(table, [])), "", version)  # [MAN-008]
 
-    def _read(self, table: Table, path: str) -> tuple[bytes, object]:
-        """The bytes of a table, from its place or staged, and the signature of the file in its place.
+    def _refresh_thoroughly(self) -> bool:
+        """As `refresh`, and where that finds nothing new, look for a local writer's that was killed [COM-016]."""
+        if self.refresh():
+            return True
+        pending = None if self._is_local else _commit.read_pending(self.fs, self.path)
+        return pending is not None and self.take_over(pending)
+
+    def _read(self, table: Table, path: str) -> TableBytes:
+        """The bytes of a table, from its place or staged.
 
         Raises:
             MissingError, StorageError: `table-missing` [CSV-006], `storage-failed` [CSV-022].
             DataError: `table-checksum` [CSV-004].
         """
-        signature = _storage.signature(self.fs, path)
         declared = self.manifest.sha256(table)
         what = f"the table {table.name}, which the manifest declares"
-        data, is_staged = _commit.read_table(self.fs, path, declared, what)  # [COM-005]
-        checksum = hashlib.sha256(data).hexdigest()
-        if declared in (None, checksum):
-            return data, None if is_staged else signature
+        found = _commit.read_table(self.fs, path, declared, what)  # [COM-005]
+        if declared in (None, found.sha256):
+            return found
         raise DataError(
             "table-checksum",
-            f"the file's sha256 is {checksum}, the manifest declares {declared}; the file was changed without its "
+            f"the file's sha256 is {found.sha256}, the manifest declares {declared}; the file was changed without its "
             "manifest, or one of the two is from another version of the project",
             path=path,
         )
+
+
+def _state_of(table: Table, path: str, found: TableBytes) -> TableState:
+    return TableState(TableFile(table, path, found.data), found.sha256, found.version, is_staged=found.is_staged)

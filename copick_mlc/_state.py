@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from copick_mlc._csv import TableFile
 from copick_mlc._tables import Key, Row
 
@@ -13,14 +15,16 @@ class TableState:
         file: The file, with every column that the changes need.
         original: The file as it was read.
         sha256: Checksum of what was read.
-        signature: What tells whether the file was replaced since.
+        version: What tells whether the file in its place was replaced since.
+        is_staged: Whether what was read is staged, and not in its place yet.
         changes: The new rows by run and key; None for a row that was removed.
     """
 
-    def __init__(self, file: TableFile, sha256: str, signature: object) -> None:
+    def __init__(self, file: TableFile, sha256: str, version: Any, *, is_staged: bool = False) -> None:
         self.file = self.original = file
         self.sha256 = sha256
-        self.signature = signature
+        self.version = version
+        self.is_staged = is_staged
         self.changes: dict[str, dict[Key, Row | None]] = {}
         self._groups: dict[str, dict[Key, Row]] = {}
         self._below: dict[tuple[str, int], dict[Key, list[Row]]] = {}
@@ -125,7 +129,7 @@ class TableState:
         if self.file is not self.original:
             self._use(self.original)
 
-    def committed(self, file: TableFile, sha256: str, signature: object) -> None:
+    def committed(self, file: TableFile, sha256: str, version: Any, *, is_staged: bool = False) -> None:
         """Take over that `file`, the outcome of `render`, is what is on the storage now."""
         self.file = self.original = file
-        self.sha256, self.signature, self.changes = sha256, signature, {}
+        self.sha256, self.version, self.is_staged, self.changes = sha256, version, is_staged, {}

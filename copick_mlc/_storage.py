@@ -13,10 +13,12 @@ import posixpath
 import secrets
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from functools import partial
 from glob import has_magic
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 from fsspec import AbstractFileSystem
@@ -38,6 +40,27 @@ _FOREIGN_ERRORS = (
 )
 
 
+T = TypeVar("T")
+
+#: What tells of an object whether somebody replaced it: its ETag, "" where there is none, None where nobody can tell.
+Version = str | None
+#: The version of an object that is not there.
+ABSENT = ""
+
+_S3 = frozenset({"s3", "s3a"})
+_OBJECT_STORES = _S3 | {"gs", "gcs", "az", "abfs", "abfss", "oss", "memory"}
+# On these a file that is written is not whole until it is closed, and files can be renamed.
+_SSH = frozenset({"ssh", "sftp"})
+_CONFLICTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
+# An object of S3 is put in one piece up to this size, which is what S3 takes.
+_ONE_PIECE = 5 * 2**30
+_THREADS = 32
+
+
+class ConflictError(Exception):
+    """An object is no longer the one that was read."""
+
+
 def failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
     """What it may be that file systems raise when storage fails; a package nobody imported has raised nothing."""
     known = ((sys.modules.get(module), name) for module, name in _FOREIGN_ERRORS)
@@ -57,6 +80,21 @@ def open_location(url: str, options: Mapping[str, Any] | None = None) -> tuple[A
     return fs, path
 
 
+def open_uncached(url: str, options: Mapping[str, Any] | None = None) -> tuple[AbstractFileSystem, str]:
+    """As `open_location`, without fsspec's caches of files: what is behind them may have been replaced.
+
+    Raises:
+        StorageError: as `open_location`.
+    """
+    first, *others = url.split("::")
+    links = [link for link in (first, *others) if link.removesuffix("://") not in _urls.CACHES]
+    kept = dict(options or {})
+    if first not in links:  # options that name no protocol are those of the first link
+        names = {link.partition("://")[0] for link in links}
+        kept = {name: value for name, value in kept.items() if name in names}
+    return open_location("::".join(links), {name: kept[name] for name in kept.keys() - _urls.CACHES})
+
+
 def is_local(fs: AbstractFileSystem) -> bool:
     return isinstance(fs, LocalFileSystem)
 
@@ -68,6 +106,29 @@ def is_same(one: tuple[AbstractFileSystem, str], other: tuple[AbstractFileSystem
     return type(one[0]) is type(other[0]) and one[1] == other[1]
 
 
+def protocols(fs: AbstractFileSystem) -> frozenset[str]:
+    """The protocols of a file system."""
+    return frozenset(fs.protocol if isinstance(fs.protocol, (tuple, list)) else (fs.protocol,))
+
+
+def is_conditional(fs: AbstractFileSystem) -> bool:
+    """Whether an object can be replaced on condition that it is still the one that was read, as on S3."""
+    return not _S3.isdisjoint(protocols(fs))
+
+
+def concurrently(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """What calls give that wait for storage, made at the same time where there are threads.
+
+    Where some raise, the first of these in order is raised, once all have ended.
+    """
+    if len(calls) < 2 or sys.platform == "emscripten":
+        return [call() for call in calls]
+    with ThreadPoolExecutor(min(len(calls), _THREADS)) as executor:
+        futures = [executor.submit(call) for call in calls]
+        wait(futures)
+    return [future.result() for future in futures]
+
+
 def read(fs: AbstractFileSystem, path: str, code: str, what: str) -> bytes:
     """The bytes of a file.
 
@@ -75,15 +136,67 @@ def read(fs: AbstractFileSystem, path: str, code: str, what: str) -> bytes:
         MissingError: with `code`, where there is no such file; `what` says what was looked for.
         StorageError: `storage-failed`, for any other failure [CSV-022].
     """
-    try:
+    with _reading(path, code, what):
         if is_local(fs) and not stat.S_ISREG(os.stat(path).st_mode):  # a device or a pipe may have no end
             raise OSError(errno.EINVAL, "not a regular file")  # [SEC-008]
-        data: bytes = fs.cat_file(path)
+        # s3fs asks for the size before, to read large objects in parts, unless it is told that it shall not.
+        data: bytes = fs.cat_file(path, max_concurrency=1) if is_conditional(fs) else fs.cat_file(path)
+        return data
+
+
+def read_versioned(fs: AbstractFileSystem, path: str, code: str, what: str) -> tuple[bytes, Version]:
+    """As `read`, with the version.
+
+    Raises:
+        MissingError, StorageError: as `read`.
+    """
+    if not is_conditional(fs):
+        return read(fs, path, code, what), None
+    with _reading(path, code, what):
+        found: tuple[bytes, Version] = sync(fs.loop, _get_object, fs, path)
+        return found
+
+
+async def _get_object(fs: Any, path: str) -> tuple[bytes, Version]:
+    """An object of S3 and its ETag, in one request; tried again where the connection breaks amid the body."""
+    bucket, key, _ = fs.split_path(path)
+    for left in reversed(range(fs.retries)):
+        response = await fs._call_s3("get_object", Bucket=bucket, Key=key)
+        try:
+            async with response["Body"] as body:
+                return await body.read(), response["ETag"]
+        except failures():
+            if not left:
+                raise
+    raise OSError(errno.EIO, "nothing was tried: this file system has no retries")
+
+
+@contextmanager
+def _reading(path: str, code: str, what: str) -> Iterator[None]:
+    """Make errors of ours of what a file system raises while a file is read."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise MissingError(code, f"there is no such file; expected {what}", path=path) from error
     except failures(ValueError) as error:  # a URL that is none, for one
         raise StorageError("storage-failed", f"cannot read {what}: {error}", path=path) from error
-    return data
+
+
+def version_of(fs: AbstractFileSystem, path: str) -> Version:
+    """The version of an object, without its bytes.
+
+    Raises:
+        StorageError: `storage-failed`.
+    """
+    if not is_conditional(fs):
+        return None
+    try:
+        with _reading(path, "data-missing", "a file"):
+            fs.invalidate_cache(path)
+            version: str = fs.info(path)["ETag"]
+            return version
+    except MissingError:
+        return ABSENT
 
 
 def exists(fs: AbstractFileSystem, path: str) -> bool:
@@ -144,9 +257,10 @@ def write_reason(fs: AbstractFileSystem, path: str) -> str | None:
         if not os.path.isdir(path):
             return "it is not an existing directory"
         return None if os.access(path, os.W_OK | os.X_OK) else "it is not writable for this user"
-    protocols = fs.protocol if isinstance(fs.protocol, (tuple, list)) else (fs.protocol,)
-    if _urls.READ_ONLY_PROTOCOLS.intersection(protocols):
-        return f"{protocols[0]} storage can only be read"
+    if found := _urls.READ_ONLY_PROTOCOLS.intersection(protocols(fs)):
+        return f"{min(found)} storage can only be read"
+    if found := _urls.CACHES.intersection(protocols(fs)):
+        return f"what is read through {min(found)} may be older than what is there"
     if getattr(fs, "anon", False):
         return "it is opened with anonymous access (anon)"
     return None
@@ -173,10 +287,10 @@ def write(fs: AbstractFileSystem, path: str, data: bytes) -> None:
     Raises:
         StorageError: `storage-failed`. The file is as before.
     """
+    if not is_local(fs):
+        put(fs, path, data)
+        return
     with writing(path):
-        if not is_local(fs):
-            fs.pipe_file(path, data)
-            return
         target = os.path.realpath(path)  # [BAT-017]
         os.makedirs(os.path.dirname(target), exist_ok=True)
         temporary = stage(target, data)
@@ -186,6 +300,73 @@ def write(fs: AbstractFileSystem, path: str, data: bytes) -> None:
             discard(temporary)
             raise
         sync_directory(os.path.dirname(target))
+
+
+def put(fs: AbstractFileSystem, path: str, data: bytes, version: Version = None) -> Version:
+    """Replace an object on other storage than the local disk, in one step.
+
+    Args:
+        fs: The file system.
+        path: Path of the object.
+        data: Its new bytes.
+        version: What it has to be, where the storage can see to that. None for whatever it is.
+
+    Returns:
+        The version that it has then.
+
+    Raises:
+        ConflictError: it is something else.
+        StorageError: `storage-failed`. The object is as before.
+    """
+    with writing(path):
+        if is_conditional(fs):
+            return _put_object(fs, path, data, version)
+        if _SSH.isdisjoint(protocols(fs)):
+            fs.pipe_file(path, data)
+            return None
+        directory, _, name = path.rpartition("/")
+        temporary = f"{directory}/.{name}.{secrets.token_hex(6)}.tmp"
+        try:
+            fs.pipe_file(temporary, data)
+            fs.mv(temporary, path)
+        except BaseException:
+            with suppress(*failures()):
+                fs.rm_file(temporary)
+            raise
+        return None
+
+
+def _put_object(fs: AbstractFileSystem, path: str, data: bytes, version: Version) -> Version:
+    """Put an object of S3, on condition."""
+    condition = {} if version is None else {"IfMatch": version} if version else {"IfNoneMatch": "*"}
+    try:
+        answer = fs.pipe_file(path, data, chunksize=_ONE_PIECE, **condition)
+    except OSError as error:
+        response = getattr(error.__cause__, "response", None) or {}
+        code = response.get("Error", {}).get("Code")
+        if code in _CONFLICTS or (version and isinstance(error, FileNotFoundError)):
+            raise ConflictError(path) from error
+        raise
+    etag: str = answer["ETag"]
+    return etag
+
+
+def create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
+    """Make an object on other storage than the local disk, unless there is one; false where there is.
+
+    Raises:
+        StorageError: `storage-failed`.
+    """
+    with writing(path):
+        try:
+            if _SSH.isdisjoint(protocols(fs)):
+                fs.pipe_file(path, data, mode="create")
+            else:
+                with fs.open(path, "xb") as file:
+                    file.write(data)
+        except FileExistsError:
+            return False
+        return True
 
 
 @contextmanager
@@ -253,6 +434,25 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
+def has_directories(fs: AbstractFileSystem) -> bool:
+    """Whether there are directories, and not only names of objects with slashes in them."""
+    return _OBJECT_STORES.isdisjoint(protocols(fs))
+
+
+def remove_file(fs: AbstractFileSystem, path: str) -> None:
+    """Remove a file on other storage than the local disk, if it is there.
+
+    Raises:
+        StorageError: `storage-failed`.
+    """
+    try:
+        fs.rm_file(path)
+    except FileNotFoundError:
+        return
+    except failures() as error:
+        raise StorageError("storage-failed", f"cannot remove: {error}", path=path) from error
+
+
 def remove(fs: AbstractFileSystem, path: str) -> None:
     """Remove a file or a directory with all below it, if there; of a symbolic link only the link.
 
@@ -262,16 +462,25 @@ def remove(fs: AbstractFileSystem, path: str) -> None:
     try:
         if is_local(fs) and os.path.islink(path):
             os.unlink(path)
-        elif is_local(fs) or not has_magic(path):
+        elif is_local(fs) or has_directories(fs):
             if fs.exists(path):
                 fs.rm(path, recursive=True)
         else:
-            for file in fs.find(path):  # `rm` would take the path for a pattern, and remove what matches
-                fs.rm_file(file)
+            _remove_objects(fs, path)
     except FileNotFoundError:
         return
     except failures() as error:
         raise StorageError("storage-failed", f"cannot remove: {error}", path=path) from error
+
+
+def _remove_objects(fs: AbstractFileSystem, path: str) -> None:
+    """Remove an object, or all objects below a path."""
+    fs.invalidate_cache(path)
+    files = fs.find(path)
+    if any(has_magic(file) for file in files):  # `rm` would take them for patterns, and remove what matches
+        concurrently([partial(fs.rm_file, file) for file in files])
+    elif files:
+        fs.rm(files)
 
 
 def list_directory(fs: AbstractFileSystem, path: str) -> dict[str, bool]:
@@ -291,7 +500,7 @@ def list_directory(fs: AbstractFileSystem, path: str) -> dict[str, bool]:
         return {}
     names = {}
     for entry in entries:
-        name = posixpath.basename(entry["name"].rstrip("/"))
+        name = _urls.unescaped(posixpath.basename(entry["name"].rstrip("/")), path)
         if name and not name.startswith("."):
             names[name] = entry["type"] == "directory"
     return names

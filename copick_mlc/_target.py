@@ -11,29 +11,38 @@ import dataclasses
 import os
 import posixpath
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from typing import Any
 
 from fsspec import AbstractFileSystem
 
 from copick_mlc import _layout, _storage, _urls
-from copick_mlc._tables import Row
-from copick_mlc.errors import CroissantError, DataError, ReadOnlyError, UsageError
+from copick_mlc._tables import Row, cells_of
+from copick_mlc.errors import CroissantError, DataError, ReadOnlyError, StorageError, UsageError
 from copick_mlc.index import CroissantIndex
 
 
 @dataclasses.dataclass
 class _Removal:
-    """The removal of data, which waits for the commit that removes its row."""
+    """The removal of data, which waits for the commit that removes its row.
+
+    Attributes:
+        fs: The file system of the data.
+        path: Its path.
+        is_object: Whether it is one object, which nothing else needs to be asked of.
+        done: Whether it was made.
+    """
 
     fs: AbstractFileSystem
     path: str
+    is_object: bool = False
     done: bool = False
 
     def __call__(self) -> None:
         if not self.done:
             self.done = True
-            _storage.remove(self.fs, self.path)
+            (_storage.remove_file if self.is_object else _storage.remove)(self.fs, self.path)
 
     def touches(self, path: str) -> bool:
         return f"{path}/".startswith(f"{self.path}/") or f"{self.path}/".startswith(f"{path}/")
@@ -119,10 +128,20 @@ class Target:
     def write_file(self, row: Row, data: bytes, **columns: Any) -> None:
         """Keep a file, then its row with these columns [BAT-005]. If that cannot be committed, the file is as before.
 
+        A file that is replaced below a manifest on other storage than the local disk may be the new one then.
+
         Raises:
             ReadOnlyError, UsageError, StorageError: as `claim`.
         """
         self.check()
+        if self.indexed and self.index.is_local:
+            self._write_with_lock(row, data, columns)
+        else:
+            fs, path = self.claim(row)
+            write = partial(_storage.write, fs, path, data)
+            self.write_remotely(row, write, partial(_storage.remove_file, fs, path), **columns)
+
+    def _write_with_lock(self, row: Row, data: bytes, columns: dict[str, Any]) -> None:
         with self.exclusive():
             fs, path = self.claim(row)
             before = _storage.read_if_there(fs, path)
@@ -136,6 +155,37 @@ class Target:
                     _storage.write(fs, path, before)
                 raise
 
+    def write_remotely(self, row: Row, write: Callable[[], None], remove: Callable[[], None], **columns: Any) -> None:
+        """Write data and its row where the manifest is not on the local disk, or there is none.
+
+        As each request takes time, those that can go at the same time do.
+
+        Args:
+            row: The row, which is claimed.
+            write: What writes the data.
+            remove: What removes it, where it is new and its row cannot be committed.
+            columns: As of `record`.
+
+        Raises:
+            UsageError, StorageError: as `record`.
+        """
+        if not self.indexed:
+            write()
+            return
+        known, new = self._recorded(row, columns)
+        if self.index.in_batch or new == known:
+            cells_of(new)  # so that nothing but the storage can fail after this
+            write()
+            self.record(row, **columns)
+            return
+        try:
+            self.index.put_with_data(new, write, replaces=known is not None)
+        except CroissantError:
+            if known is None:
+                with suppress(StorageError):
+                    remove()
+            raise
+
     def exclusive(self) -> AbstractContextManager[None]:
         """Have data and row follow each other, whoever else writes the artifact; in a batch, the row comes later."""
         return self.index.exclusive() if self.indexed and not self.index.in_batch else nullcontext()
@@ -143,12 +193,16 @@ class Target:
     def record(self, row: Row, **columns: Any) -> None:
         """Put the row of an artifact that was written. Columns that are not named keep their values [PIK-015]."""
         if self.indexed:  # [OVL-001]
-            known = self.index.find(row)
-            url = {"url": row.canonical_url} if row.table.has_url else {}  # [TOM-007] [PIK-014]
-            new: Row = dataclasses.replace(known or row, **url, **columns)  # type: ignore[type-var]
+            known, new = self._recorded(row, columns)
             if new != known:
                 self.index.put(new)
             self.index.wrote(new, *self.place(row))
+
+    def _recorded(self, row: Row, columns: dict[str, Any]) -> tuple[Row | None, Row]:
+        """The row that is there, if any, and the row as it is to be."""
+        known = self.index.find(row)
+        url = {"url": row.canonical_url} if row.table.has_url else {}  # [TOM-007] [PIK-014]
+        return known, dataclasses.replace(known or row, **url, **columns)  # type: ignore[type-var]
 
     def delete(self, find: Callable[[], list[Row]], directory: Row | None = None) -> None:
         """Remove the rows that `find` finds, then their data, and then the directory that the key of `directory` names.
@@ -219,8 +273,10 @@ class Target:
         fs, path = self.index.resolve_url(place)
         if not self._is_own(fs, path):
             return None
-        # A row could name a directory of the project.
         is_store = row.table.canonical.endswith(".zarr")
+        if not is_store and not _storage.has_directories(fs):
+            return _Removal(fs, path, is_object=True)
+        # A row could name a directory of the project.
         fits = _layout.is_store(fs, path) if is_store else not fs.isdir(path)  # [SEC-006]
         return _Removal(fs, path) if fits else None
 

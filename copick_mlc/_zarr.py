@@ -9,22 +9,25 @@ import gzip
 import json
 import lzma
 import math
+import secrets
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from glob import has_magic
 from typing import Any
 
 import numpy as np
-import zarr
 from fsspec import AbstractFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 from numcodecs.abc import Codec
 from numcodecs.compat import ensure_contiguous_ndarray, ndarray_copy
 from numcodecs.registry import get_codec, register_codec
 from zarr.errors import MetadataError
 from zarr.storage import FSStore, contains_array, contains_group
 
+from copick_mlc import _storage, _urls
 from copick_mlc._storage import failures
 from copick_mlc.errors import CroissantError, DataError, MissingError, StorageError
 
@@ -43,8 +46,10 @@ _UNDECODABLE = (
 )
 
 
-# Within `decoding`, chunks are checked.
-_CHECKING: ContextVar[bool] = ContextVar("_CHECKING", default=False)
+# Within `decoding`, chunks are checked, and metadata that was read is kept here by path; None for what is not there.
+_METADATA: ContextVar[dict[str, bytes | None] | None] = ContextVar("_METADATA", default=None)
+_GROUP, _ARRAY = ".zgroup", ".zarray"
+_METADATA_NAMES = (_GROUP, _ARRAY, ".zattrs")
 
 
 class _Checked(Codec):
@@ -80,7 +85,7 @@ def _checked(metadata: dict[str, Any]) -> dict[str, Any]:
     return {**metadata, "compressor": {"id": _Checked.codec_id, "compressor": metadata["compressor"], "size": size}}
 
 
-class _Store(FSStore):
+class Store(FSStore):
     """A store whose new arrays have nested chunks, and whose other arrays have them where their metadata says.
 
     FSStore looks for nested chunks only. It does not find those of an array with flat chunks, as zarr itself
@@ -88,39 +93,99 @@ class _Store(FSStore):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._checking = _CHECKING.get()
+        self._metadata = _METADATA.get()
         super().__init__(*args, **kwargs)
+        self._is_remote = not _storage.is_local(self.fs)
+        # s3fs asks for the size of each object before, unless it is told that it shall not.
+        self._options = {"max_concurrency": 1} if _storage.is_conditional(self.fs) else {}
 
     def _normalize_key(self, key: str) -> str:
         return key.strip("/")
 
     def getitems(self, keys: Sequence[str], *, contexts: Mapping[str, Any]) -> Mapping[str, bytes]:
-        if not has_magic(self.path):
+        if has_magic(self.path):
+            return {key: self[key] for key in keys if key in self}
+        if not self._options:
             found: Mapping[str, bytes] = super().getitems(keys, contexts=contexts)
             return found
-        return {key: self[key] for key in keys if key in self}
+        places = {f"{self.path}/{self._normalize_key(key)}": key for key in keys}
+        answers = self.fs.cat(list(places), on_error="return", **self._options)
+        for answer in answers.values():
+            if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError):
+                raise answer  # [LAY-007]
+        return {places[path]: data for path, data in answers.items() if isinstance(data, bytes)}
 
     def _read(self, key: str) -> bytes:
-        if not has_magic(self.path):
-            data: bytes = super().__getitem__(key)
+        place = f"{self.path}/{key}"
+        if self._metadata is not None and place in self._metadata:
+            data = self._metadata[place]
+            if data is None:
+                raise KeyError(key)
             return data
-        # fsspec takes brackets and asterisks of a path for a pattern, unless it is asked for one file.
         try:
-            data = self.fs.cat_file(f"{self.path}/{key}")
-        except FileNotFoundError as error:
-            raise KeyError(key) from error
+            return self._fetch(key, place)
+        except KeyError:
+            self._keep(key, place, None)
+            raise
+
+    def _fetch(self, key: str, place: str) -> bytes:
+        data: bytes
+        # fsspec takes brackets and asterisks of a path for a pattern, unless it is asked for one file.
+        if self._is_remote or has_magic(self.path):
+            try:
+                data = self.fs.cat_file(place, **self._options)
+            except FileNotFoundError as error:
+                raise KeyError(key) from error
+        else:
+            data = super().__getitem__(key)
+        self._keep(key, place, data)
         return data
 
+    def _keep(self, key: str, place: str, data: bytes | None) -> None:
+        if self._metadata is not None and key.rpartition("/")[2] in _METADATA_NAMES:
+            self._metadata[place] = data
+
+    def read_ahead(self, level: str) -> None:
+        """Read the metadata of the store and one of its arrays at the same time; on the local disk there is no need.
+
+        Storage that lets nobody list may refuse to say that something is not there. So what cannot be there is not
+        asked for: the store is a group, or an array.
+        """
+        # fsspec's caches lose files where several threads read.
+        if self._metadata is None or not self._is_remote or _urls.CACHES.intersection(_storage.protocols(self.fs)):
+            return
+        group, array = _GROUP, f"{level.strip('/')}/{_ARRAY}"
+        _storage.concurrently([partial(self.__contains__, key) for key in (group, array)])
+        for key in (group, array):
+            if self._metadata.get(f"{self.path}/{key}") is not None:
+                prefix = f"{self.path}/{key}".removesuffix(_GROUP).removesuffix(_ARRAY)
+                self._metadata.setdefault(f"{prefix}{_ARRAY if key == group else _GROUP}", None)
+
+    def __contains__(self, key: object) -> bool:
+        if not self._is_remote or not isinstance(key, str) or key.rpartition("/")[2] not in _METADATA_NAMES:
+            return bool(super().__contains__(key))
+        try:
+            self._read(self._normalize_key(key))
+        except KeyError:
+            return False
+        return True
+
     def __getitem__(self, key: str) -> bytes:
-        data = self._read(key)
+        data = self._read(self._normalize_key(key))
         if key.endswith(self._array_meta_key):
             # The specification of zarr 2: without a separator it is a dot [LAY-006].
             metadata = {"dimension_separator": ".", **json.loads(data)}
-            return json.dumps(_checked(metadata) if self._checking else metadata).encode()
+            return json.dumps(_checked(metadata) if self._metadata is not None else metadata).encode()
         return data
 
+    def __setitem__(self, key: str, value: Any) -> None:
+        if self._is_remote:
+            self.setitems({key: value})  # elsewhere no directory has to be made, or to be in the way
+        else:
+            super().__setitem__(key, value)
 
-def open_store(fs: AbstractFileSystem, path: str, *, writable: bool) -> FSStore:
+
+def open_store(fs: AbstractFileSystem, path: str, *, writable: bool) -> Store:
     """The zarr store at `path`. Nothing is created [LAY-002].
 
     Args:
@@ -128,7 +193,7 @@ def open_store(fs: AbstractFileSystem, path: str, *, writable: bool) -> FSStore:
         path: The directory of the store.
         writable: Whether the store may be written to.
     """
-    return _Store(
+    return Store(
         path,
         fs=fs,
         mode="w" if writable else "r",
@@ -141,7 +206,49 @@ def open_store(fs: AbstractFileSystem, path: str, *, writable: bool) -> FSStore:
 
 def create_store(fs: AbstractFileSystem, path: str) -> None:
     """Make a zarr store with an empty root group, so that it exists on object stores too."""
-    zarr.group(store=open_store(fs, path, writable=True))
+    open_store(fs, path, writable=True)[_GROUP] = json.dumps({"zarr_format": 2}).encode()
+
+
+def is_there(fs: AbstractFileSystem, path: str) -> bool:
+    """Whether there is a zarr store, or anything else, at `path`; over http nobody can tell of a directory.
+
+    Raises:
+        StorageError: `storage-failed`.
+    """
+    if _storage.is_local(fs):
+        return _storage.exists(fs, path)
+    try:
+        return has_content(open_store(fs, path, writable=False)) or _storage.exists(fs, path)
+    except _storage.failures() as error:
+        raise StorageError("storage-failed", f"cannot look what is there: {error}", path=path) from error
+
+
+@contextmanager
+def assembled(fs: AbstractFileSystem, path: str) -> Iterator[tuple[AbstractFileSystem, str]]:
+    """A directory in memory, where a store is written that then takes the place of that at `path`, all of it at once.
+
+    So a store that cannot be made leaves what was there [LAY-013], and no request waits for another.
+
+    Args:
+        fs: Other storage than the local disk, where no directory can be renamed.
+        path: The directory of the store.
+
+    Raises:
+        StorageError: `storage-failed`. What is at `path` is then neither the old store nor the new one.
+    """
+    memory = MemoryFileSystem()
+    place = f"/copick_mlc-{secrets.token_hex(8)}"
+    try:
+        yield memory, place
+        new = {f"{path}{file.removeprefix(place)}": memory.cat_file(file) for file in memory.find(place)}
+        with _storage.writing(path):
+            fs.invalidate_cache(path)
+            old = fs.find(path)
+            fs.pipe(new)
+        _storage.concurrently([partial(_storage.remove_file, fs, file) for file in old if file not in new])
+    finally:
+        if memory.exists(place):
+            memory.rm(place, recursive=True)
 
 
 def has_content(store: FSStore) -> bool:
@@ -158,7 +265,7 @@ def decoding(path: str) -> Iterator[None]:
         StorageError: `storage-failed`, where a chunk cannot be read [LAY-007].
         DataError: `data-invalid`, where a chunk or the metadata cannot be decoded [LAY-008].
     """
-    token = _CHECKING.set(True)
+    token = _METADATA.set({})
     try:
         yield
     except CroissantError:
@@ -170,4 +277,4 @@ def decoding(path: str) -> Iterator[None]:
     except failures() as error:
         raise StorageError("storage-failed", f"cannot read the array: {error}", path=path) from error
     finally:
-        _CHECKING.reset(token)
+        _METADATA.reset(token)

@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import random
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _commit, _manifest, _storage, _urls
+from copick_mlc import _commit, _lock, _manifest, _remote, _storage, _urls
+from copick_mlc._csv import TableFile
 from copick_mlc._lock import locked
 from copick_mlc._manifest import Manifest
 from copick_mlc._pending import Pending
@@ -47,6 +51,9 @@ from copick_mlc.errors import CroissantError, DataError, LockedError, ReadOnlyEr
 
 T = TypeVar("T")
 
+# Of two that commit to one project on S3 again and again, each waits about as long as a commit takes.
+_PAUSE_SECONDS = 0.2
+
 __all__ = [
     "CroissantIndex",
     "FeaturesRow",
@@ -61,6 +68,23 @@ __all__ = [
     "TomogramRow",
     "VoxelSpacingRow",
 ]
+
+
+@dataclass(frozen=True)
+class _Changed:
+    """What a commit writes.
+
+    Attributes:
+        files: The tables, by name.
+        raw: The bytes of the manifest.
+        manifest: The manifest.
+        contents: The bytes of the tables, by path.
+    """
+
+    files: Mapping[str, TableFile]
+    raw: bytes
+    manifest: Manifest
+    contents: Mapping[str, bytes]
 
 
 class CroissantIndex:
@@ -88,11 +112,13 @@ class CroissantIndex:
         self.static_fs_args = dict(static_fs_args or {})
         self._fs_args = dict(fs_args or {})
         self._override = _urls.normalise(base_url_override) if base_url_override else None
-        self._fs, self._path = _storage.open_location(self.url, self._fs_args)
+        self._fs, self._path = _storage.open_uncached(self.url, self._fs_args)
         self.lock = threading.RLock()
         self._depth = 0
         self._pending = Pending()
         self._is_exclusive = False
+        self._has_committed = False
+        self._check_lock: Callable[[], None] = lambda: None
         self._base: tuple[str, AbstractFileSystem, str] | None = None
         self._snapshot = self._read()
 
@@ -304,6 +330,19 @@ class CroissantIndex:
         with self.lock, self._committed():
             self._snapshot.state(row.table).change(row.group, row.key, row)
 
+    def put_with_data(self, row: Row, write: Callable[[], None], *, replaces: bool) -> None:
+        """As `put`, outside a batch, with a manifest that is not on the local disk: `write` writes the row's data.
+
+        That is done while the commit is prepared [BAT-005]. Where it replaces other data, and this index has not shown
+        yet that it can commit, it is done after that: the old data must not be lost for nothing.
+
+        Raises:
+            UsageError, ReadOnlyError, StorageError: as `put`, and what `write` raises.
+        """
+        with self.lock, self._committed():
+            self._snapshot.state(row.table).change(row.group, row.key, row)
+            self._pending.writes.append((write, replaces))
+
     def remove(self, row: Row) -> None:
         """Remove the row with the key of `row`, if there is one. Commits, outside a batch [BAT-001].
 
@@ -428,6 +467,11 @@ class CroissantIndex:
         """Whether there are changes that are not committed."""
         return bool(self._pending.objects or self._pending.written or self._snapshot.changed())
 
+    @property
+    def is_local(self) -> bool:
+        """Whether manifest and tables are on the local disk."""
+        return _storage.is_local(self._fs)
+
     def write_reason(self) -> str | None:
         """Why the manifest cannot be written, or None where nothing speaks against it."""
         return _storage.write_reason(self._fs, self._snapshot.directory)
@@ -449,7 +493,7 @@ class CroissantIndex:
             MissingError, DataError, StorageError: where what others wrote since cannot be read.
         """
         with self.lock, self._standing():
-            if self._depth == 0:
+            if self._depth == 0 and self.is_local:  # elsewhere the commit looks, and data is not written before
                 self._snapshot.refresh()
                 self._snapshot.renew(row.table)
             self._snapshot.check_unread(row.table)
@@ -474,11 +518,15 @@ class CroissantIndex:
             try:
                 stack.enter_context(self.exclusive())
                 with self._standing():
-                    _commit.recover(self._fs, self._path)
-                    self._commit()
+                    if self.is_local:
+                        _commit.recover(self._fs, self._path)
+                        self._commit()
+                    else:
+                        self._commit_remotely()
             except BaseException:
                 self.discard()
                 raise
+            self._has_committed = True
             done, self._pending = self._pending, Pending()
             # All of them, in order, also where one fails; nobody writes anew meanwhile what they remove.
             for action in reversed(done.deferred):
@@ -494,7 +542,7 @@ class CroissantIndex:
         """
         with self.lock, ExitStack() as stack:
             if not self._is_exclusive:
-                stack.enter_context(locked(self._fs, self._path))
+                self._check_lock = stack.enter_context(locked(self._fs, self._path))
                 stack.callback(setattr, self, "_is_exclusive", False)
                 self._is_exclusive = True
             yield
@@ -548,9 +596,7 @@ class CroissantIndex:
         """
         with self.lock:
             new = self._read()
-            for name, state in self._snapshot.states.items():
-                new.adopt(state)
-                new.state(TABLES[name]).parse_as(state)
+            new.adopt(self._snapshot.states.values())
             with self._standing():
                 self._snapshot, self._pending = new, Pending()
                 yield
@@ -584,15 +630,72 @@ class CroissantIndex:
             self.commit()
 
     def _commit(self) -> None:
+        """Commit to the local disk; whoever calls this holds the lock."""
+        self._snapshot.refresh()  # [BAT-011]
+        changed = self._changed()
+        if changed is not None:
+            _commit.publish(self._fs, self._path, changed.contents, changed.raw)
+            signatures = {path: _storage.signature(self._fs, path) for path in changed.contents}
+            self._take(changed, signatures)
+
+    def _commit_remotely(self) -> None:
+        """Commit to other storage: on what was read, and where others committed since, on that, until it holds."""
+        snapshot, writes = self._snapshot, self._pending.writes
+        early = [write for write, replaces in writes if self._has_committed or not replaces]
+        late = [write for write, replaces in writes if not self._has_committed and replaces]
+        deadline = time.monotonic() + _lock.WAIT_SECONDS
+        while True:
+            changed = self._changed()
+            if changed is None:
+                _storage.concurrently([*early, *late])
+                return
+            raw, version = _remote.prepare(self._fs, self._path, changed.contents, early)
+            early = []
+            try:
+                if snapshot.is_current(raw):
+                    _storage.concurrently(late)
+                    late = []
+                    self._check_lock()
+                    _remote.commit(self._fs, self._path, changed.raw, version)
+                    break
+            except _storage.ConflictError:
+                time.sleep(random.uniform(0, _PAUSE_SECONDS))  # noqa: S311  # no secret: so that writers differ
+                raw = _commit.read_manifest(self._fs, self._path)
+            except BaseException:
+                _remote.unstage(self._fs, changed.contents)
+                raise
+            _remote.unstage(self._fs, changed.contents)
+            if time.monotonic() > deadline:
+                raise LockedError("locked", "others commit to this project all the time; try again", path=self.url)
+            snapshot.take_over(raw)  # [BAT-010] [BAT-011]
+        self._settle(changed)
+
+    def _settle(self, changed: _Changed) -> None:
+        """Put the tables of a commit to other storage in their places, and others that were read staged."""
+        states = {self._snapshot.file_path(state.file.table): state for state in self._snapshot.states.values()}
+        left = {path: state.original.data for path, state in states.items() if state.is_staged}  # [COM-014]
+        contents = {**left, **changed.contents}
+        known = {path: states[path].version for path in contents}
+        versions = _remote.settle(self._fs, self._path, contents, known, self._declares)
+        self._take(changed, versions)
+        done = left.keys() & versions.keys()
+        for path in done - changed.contents.keys():
+            states[path].version, states[path].is_staged = versions[path], False
+        _remote.unstage(self._fs, {path: left[path] for path in done & changed.contents.keys()})
+
+    def _declares(self, path: str, sha256: str) -> bool:
+        return _commit.declares(self._fs, self._path, path, sha256)
+
+    def _changed(self) -> _Changed | None:
+        """The files with the pending changes; None where there is nothing to write."""
         snapshot = self._snapshot
-        snapshot.refresh()  # [BAT-011]
         self._pending.bring_up_to_date(snapshot)
         for state in snapshot.changed():
             snapshot.renew(state.file.table)  # [BAT-013]
             snapshot.check_unread(state.file.table)
         files = {name: state.render() for name, state in snapshot.states.items() if state.changes}  # [BAT-009]
         if not files and not self._pending.objects:
-            return
+            return None
         written = {name: file.data for name, file in files.items()}
         document = _manifest.patch(
             snapshot.manifest.document,
@@ -606,14 +709,20 @@ class CroissantIndex:
         for check in self._pending.checks:
             check(document)
         raw = _manifest.dump(document)
-        manifest = Manifest(raw, self.url)
         contents = {snapshot.file_path(TABLES[name]): data for name, data in written.items()}
-        _commit.publish(self._fs, self._path, contents, raw)
-        snapshot.take(raw, manifest)
-        for name, file in files.items():
+        return _Changed(files, raw, Manifest(raw, self.url), contents)
+
+    def _take(self, changed: _Changed, versions: Mapping[str, object]) -> None:
+        """Have what a commit has written. A table without a version is staged, and not in its place yet."""
+        self._snapshot.take(changed.raw, changed.manifest)
+        for name, file in changed.files.items():
             table = TABLES[name]
-            signature = _storage.signature(self._fs, snapshot.file_path(table))
-            snapshot.states[name].committed(file, manifest.sha256(table) or "", signature)
+            path = self._snapshot.file_path(table)
+            state, sha256 = self._snapshot.states[name], changed.manifest.sha256(table) or ""
+            if path in versions:
+                state.committed(file, sha256, versions[path])
+            else:
+                state.committed(file, sha256, state.version, is_staged=True)
 
     def _split_names(self) -> list[str]:
         return [row.split for row in self.rows_of(RunRow) if row.split]

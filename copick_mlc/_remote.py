@@ -1,0 +1,158 @@
+"""How tables and manifest are replaced as one on storage where nothing can be renamed, such as S3.
+
+New tables are staged beside those that they replace, and that the manifest is put makes the commit: where a table does
+not have the sha256 that it names, readers find the staged one. Then the tables are put in their places, and what was
+staged is removed. On S3 the manifest is put on condition that it is still the one that the writer read. Rules: SPEC.md,
+Commits [COM].
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+
+from fsspec import AbstractFileSystem
+
+from copick_mlc import _storage
+from copick_mlc._storage import ABSENT, ConflictError, Version
+from copick_mlc.errors import CroissantWarning, MissingError, StorageError
+
+#: What comes behind the name of a table and its sha256 where it is staged.
+PENDING = ".pending"
+_MANIFEST = "a Croissant metadata.json"
+
+
+def staged(place: str, sha256: str) -> str:
+    """Where the table with this sha256 is staged that is to replace the one at `place`."""
+    return f"{place}.{sha256}{PENDING}"
+
+
+def prepare(
+    fs: AbstractFileSystem, path: str, tables: Mapping[str, bytes], writes: Iterable[Callable[[], None]] = ()
+) -> tuple[bytes, Version]:
+    """Stage tables [COM-011], and read the manifest, and do `writes` meanwhile, all at the same time.
+
+    Args:
+        fs: The file system.
+        path: Path of metadata.json.
+        tables: The new bytes of tables, by path.
+        writes: What writes the data of their rows [BAT-005].
+
+    Returns:
+        The bytes of the manifest as it is now, and its version.
+
+    Raises:
+        MissingError, StorageError: `manifest-missing`, `storage-failed`. Nothing is staged then.
+    """
+    found: list[tuple[bytes, Version]] = []
+
+    def read() -> None:
+        found.append(_storage.read_versioned(fs, path, "manifest-missing", _MANIFEST))
+
+    calls: list[Callable[[], None]] = [read, *writes]
+    calls += [partial(_storage.write, fs, place, data) for place, data in _staged(tables).items()]
+    try:
+        _storage.concurrently(calls)
+    except BaseException:
+        unstage(fs, tables)
+        raise
+    return found[0]
+
+
+def commit(fs: AbstractFileSystem, path: str, manifest: bytes, version: Version) -> Version:
+    """Put the manifest, where it is still that of `version` [COM-012].
+
+    Returns:
+        Its new version.
+
+    Raises:
+        ConflictError: somebody else put another one.
+        StorageError: `storage-failed`.
+    """
+    try:
+        return _storage.put(fs, path, manifest, version)
+    except (ConflictError, StorageError):
+        # It may be ours: an answer that is lost on the way makes fsspec try again.
+        with suppress(StorageError, MissingError):
+            found, new = _storage.read_versioned(fs, path, "manifest-missing", _MANIFEST)
+            if found == manifest:
+                return new
+        raise
+
+
+def settle(
+    fs: AbstractFileSystem,
+    path: str,
+    tables: Mapping[str, bytes],
+    versions: Mapping[str, Version],
+    is_declared: Callable[[str, str], bool],
+) -> dict[str, Version]:
+    """Put tables in their places, and remove what was staged for that [COM-013].
+
+    Args:
+        fs: The file system.
+        path: Path of metadata.json.
+        tables: The bytes of tables, by path.
+        versions: The versions of what is in their places; None for one that nobody knows.
+        is_declared: Whether the manifest, as it is on the storage, declares this sha256 of the table at this path.
+
+    Returns:
+        The versions of the tables that are in their places now; others stay staged, and a warning says so.
+    """
+    done: dict[str, Version] = {}
+    failed: list[StorageError] = []
+
+    def put(place: str, data: bytes) -> None:
+        try:
+            done[place] = _put(fs, place, data, versions.get(place), is_declared)
+        except StorageError as error:
+            failed.append(error)
+
+    _storage.concurrently([partial(put, place, data) for place, data in tables.items()])
+    if failed:
+        warnings.warn(
+            f"{path}: the commit is made, but not all of its tables can be put in their places: {failed[0]}. Readers "
+            "that know of staged tables find them; the next commit, or `python -m copick_mlc repair`, puts them there",
+            CroissantWarning,
+            stacklevel=5,
+        )
+    unstage(fs, {place: tables[place] for place in done})
+    return done
+
+
+def unstage(fs: AbstractFileSystem, tables: Mapping[str, bytes]) -> None:
+    """Remove what was staged of tables, if it can be removed; what cannot does no harm."""
+
+    def remove(place: str) -> None:
+        with suppress(StorageError):
+            _storage.remove_file(fs, place)
+
+    _storage.concurrently([partial(remove, place) for place in _staged(tables)])
+
+
+def _staged(tables: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {staged(place, hashlib.sha256(data).hexdigest()): data for place, data in tables.items()}
+
+
+def _put(
+    fs: AbstractFileSystem,
+    place: str,
+    data: bytes,
+    version: Version,
+    is_declared: Callable[[str, str], bool],
+) -> Version:
+    """Put a table in its place, unless somebody put a newer one there [COM-015]."""
+    if version is None:
+        version = _storage.version_of(fs, place)
+    while True:
+        with suppress(ConflictError):
+            return _storage.put(fs, place, data, version)
+        try:
+            found, version = _storage.read_versioned(fs, place, "table-missing", "a table")
+        except MissingError:
+            found, version = b"", ABSENT
+        if found == data or not is_declared(place, hashlib.sha256(data).hexdigest()):
+            return version
