@@ -219,7 +219,7 @@ class Target:
             for removal in [_Removal(*self.place(row)) for row in find() if row.table.has_url] + whole:
                 removal()
             return
-        rows, removals = self.index.caught_up(lambda: self._found(find))
+        rows, removals = self.index.caught_up(lambda: self._found(find, directory if whole else None))
         with self.index.batch():
             for row in rows:
                 self.index.remove(row)
@@ -227,10 +227,12 @@ class Target:
             for removal in removals + whole:
                 self.index.after_commit(removal)  # [BAT-007]
 
-    def _found(self, find: Callable[[], list[Row]]) -> tuple[list[Row], list[_Removal]]:
-        """The rows that are to go, and the removals of their data."""
+    def _found(self, find: Callable[[], list[Row]], directory: Row | None) -> tuple[list[Row], list[_Removal]]:
+        """The rows that are to go, and the removals of their data, but for what goes with a whole directory."""
         rows = find()
-        return rows, self._data_of(rows)
+        # On the local disk, links may lead from there to other data of the project.
+        below = f"{directory.canonical_url}/" if directory is not None and not _storage.is_local(self.fs) else None
+        return rows, self._data_of(rows, below)
 
     def _directory(self, row: Row) -> list[_Removal]:
         """The removal of the directory of a run or voxel spacing; none where no directory can have its name."""
@@ -239,15 +241,16 @@ class Target:
         except UsageError:
             return []
 
-    def _data_of(self, rows: list[Row]) -> list[_Removal]:
-        """The removals of the data that only `rows` name."""
+    def _data_of(self, rows: list[Row], below: str | None) -> list[_Removal]:
+        """The removals of the data that only `rows` name, and that is not below a place."""
         going = {(row.table.name, row.key) for row in rows}
         groups = dict.fromkeys((row.table.name, row.group) for row in rows)
         there = [row for table, group in groups for row in self.index.rows(table, group)]
         places = {self._inside(row): row for row in there if (row.table.name, row.key) in going}
         there += [row for place, gone in places.items() if place for row in self._elsewhere(place, gone)]
         kept = {self._inside(row) for row in there if (row.table.name, row.key) not in going}  # [PIK-018]
-        found = (self._data_at(place, row) for place, row in places.items() if place and place not in kept)
+        left = {place: row for place, row in places.items() if place and not (below and place.startswith(below))}
+        found = (self._data_at(place, row) for place, row in left.items() if place not in kept)
         return [removal for removal in found if removal is not None]
 
     def _elsewhere(self, place: str, row: Row) -> Iterator[Row]:

@@ -275,6 +275,9 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.command, unquote(path), query, headers, time.monotonic())
         body = self._body()
+        if body is None:  # the client died amid sending it
+            self.close_connection = True
+            return
         fault = self._proxy.take(request)
         self._proxy.closing.wait(self._proxy.latency)
         if fault == _RESET:
@@ -290,12 +293,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_DELETE = do_GET = do_HEAD = do_OPTIONS = do_PATCH = do_POST = do_PUT = _handle  # noqa: N815  # http.server's
 
-    def _body(self) -> bytes:
+    def _body(self) -> bytes | None:
+        """The whole body of the request; None where it ends before."""
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            length = int(self.headers.get("Content-Length", 0))
+            body = self.rfile.read(length)
+            return body if len(body) == length else None
         chunks = []
-        while size := int(self.rfile.readline().partition(b";")[0], 16):
-            chunks.append(self.rfile.read(size))
+        while size := int(self.rfile.readline().partition(b";")[0] or b"-1", 16):
+            chunks.append(self.rfile.read(max(size, 0)))
+            if len(chunks[-1]) != size:
+                return None
             self.rfile.readline()
         while self.rfile.readline().strip():  # trailers
             pass

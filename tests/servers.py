@@ -17,7 +17,7 @@ import socket
 import sys
 from base64 import b64encode
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from threading import Lock, Thread
@@ -27,7 +27,7 @@ import asyncssh
 import fsspec
 import pytest
 import s3fs
-from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from moto.s3.models import s3_backends
 from werkzeug.serving import make_server
@@ -68,17 +68,15 @@ class _Handler(MotoRequestHandler):
 
 
 class _Atomic:
-    """moto, with one PUT at a time: S3 looks at a condition and puts the object in one step, which moto does not."""
+    """moto, one request at a time: S3 looks at a condition and puts the object in one step, which moto does not."""
 
     def __init__(self) -> None:
         self._app = DomainDispatcherApplication(create_backend_app)
         self._lock = Lock()
 
-    def __call__(self, environment: dict[str, Any], start_response: Any) -> Any:
-        if environment["REQUEST_METHOD"] != "PUT":
-            return self._app(environment, start_response)
-        with self._lock:
-            return self._app(environment, start_response)
+    def __call__(self, environment: dict[str, Any], start_response: Any) -> list[bytes]:
+        with self._lock, closing(self._app(environment, start_response)) as answer:
+            return list(answer)
 
 
 @contextmanager

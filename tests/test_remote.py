@@ -77,6 +77,13 @@ class Remote:
         beside = {path.removeprefix("Croissant/") for path in objects if path.startswith("Croissant/")}
         assert beside == names | set(strays)
 
+    def restore(self, objects: dict[str, bytes]) -> None:
+        """Have these objects, and no others."""
+        for path in self.objects().keys() - objects.keys():
+            self.remove(path)
+        for path, data in objects.items():
+            self.put(path, data)
+
     def staged(self) -> list[str]:
         return [path for path in self.objects() if path.endswith(".pending")]
 
