@@ -35,6 +35,8 @@ def append(
     *,
     splits: Mapping[str, Iterable[str]],
     validate: bool,
+    base_url: str | os.PathLike[str] | None,
+    fs_args: Mapping[str, Any] | None,
     progress: Callable[[int, int], None] | None,
     executor: Executor | None,
 ) -> str:
@@ -44,7 +46,7 @@ def append(
         CroissantError: as `append_croissant`.
     """
     renames, wanted = choices.renames(), assignments(splits)
-    index = writable_index(location)
+    index = writable_index(location, base_url, fs_args)
     for name in TABLES:
         index.count(name)  # reads the table: what is broken is found before there is work, and see below
     source = open_source(root, choices.portal())
@@ -80,7 +82,7 @@ def append(
 def _placed(row: Row, index: CroissantIndex) -> Row:
     """A row with its URL as the manifest needs it [APP-004]; raises for what nobody could read."""
     if url := getattr(row, "url", None):
-        row = replace(row, url=_urls.relative(url, _urls.published(index.base_url)) or url)  # type: ignore[type-var]
+        row = replace(row, url=_urls.cell(url, _urls.published(index.base_url)) or url)  # type: ignore[type-var]
         index.absolute_url(getattr(row, "url", ""))  # [SEC-002]
     cells_of(row)
     return row
@@ -104,13 +106,18 @@ def _warn(notes: Iterable[str]) -> None:
         warnings.warn(note, CroissantWarning, stacklevel=3)
 
 
-def writable_index(location: str | os.PathLike[str]) -> CroissantIndex:
-    """The manifest at a location, if it can be written.
+def writable_index(
+    location: str | os.PathLike[str],
+    base_url: str | os.PathLike[str] | None = None,
+    fs_args: Mapping[str, Any] | None = None,
+) -> CroissantIndex:
+    """The manifest at a location, if it can be written; options are as in `append_croissant`.
 
     Raises:
         ReadOnlyError: `read-only` [APP-009].
     """
-    index = CroissantIndex.from_url(os.fspath(location))
+    override = None if base_url is None else os.fspath(base_url)
+    index = CroissantIndex.from_url(os.fspath(location), base_url_override=override, fs_args=dict(fs_args or {}))
     index.check_writable()
     return index
 

@@ -92,9 +92,9 @@ def print_preview(dataset: Any) -> None:
         print(f"  {table.file_name:<28}{dataset.counts[name]:>8} rows {len(dataset.tables[name]):>12} bytes")
 
 
-def summarise(url: str) -> None:
+def summarise(url: str, fs_args: dict[str, Any] | None = None) -> None:
     """Say what was written."""
-    index = CroissantIndex.from_url(url)
+    index = CroissantIndex.from_url(url, fs_args=fs_args)
     counts = {name: index.count(name) for name in TABLES}
     rows = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
     print(f"wrote {url}")

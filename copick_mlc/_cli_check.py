@@ -7,6 +7,7 @@ import json
 import warnings
 from typing import Any
 
+from copick_mlc import _cli_options as values
 from copick_mlc import _hosts, _validation
 from copick_mlc._cli import add_command, print_warnings, printable
 from copick_mlc._findings import VALIDATION_KINDS
@@ -28,14 +29,28 @@ def add_commands(commands: Any) -> None:
 # --- inspect ---------------------------------------------------------------------------------------------
 
 
+_INSPECT_EXAMPLES = """examples:
+  python -m copick_mlc inspect project/Croissant/metadata.json
+  python -m copick_mlc inspect --fs-args '{"anon": true}' s3://bucket/project/Croissant/metadata.json
+"""
+
+
 def _add_inspect(commands: Any) -> None:
-    parser = add_command(commands, "inspect", _inspect, "Print what a project holds; copick is not needed.")
+    text = "Print what a project holds; copick is not needed."
+    parser = add_command(commands, "inspect", _inspect, text, _INSPECT_EXAMPLES)
     parser.add_argument("manifest", metavar="MANIFEST", help="path or fsspec URL of a metadata.json")
+    values.add_opening(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    report = inspect(CroissantIndex.from_url(options.manifest))
+    index = CroissantIndex.from_url(
+        options.manifest,
+        base_url_override=options.croissant_base_url,
+        fs_args=options.croissant_fs_args,
+        static_fs_args=options.static_fs_args,
+    )
+    report = inspect(index)
     text = json.dumps(report, indent=2, ensure_ascii=False) if options.json else render(report)
     print(printable(text))
 
@@ -50,6 +65,8 @@ kinds of findings, besides the error codes of SPEC.md:
 examples:
   python -m copick_mlc verify project/Croissant/metadata.json
   python -m copick_mlc verify --json https://example.org/project/Croissant/metadata.json
+  python -m copick_mlc verify --fs-args '{{"anon": true}}' --static-fs-args '{{"anon": true}}' \\
+      s3://bucket/project/Croissant/metadata.json
 """
 
 _VALIDATE_EXAMPLES = """Exit codes: 0 nothing found, 1 something found, be it an error or a warning, 2 wrong usage.
@@ -66,6 +83,7 @@ examples:
   python -m copick_mlc validate project/Croissant/metadata.json
   python -m copick_mlc validate --records --profile neurips --profile google project/Croissant/metadata.json
   python -m copick_mlc validate --json --records https://example.org/project/Croissant/metadata.json
+  python -m copick_mlc validate --fs-args '{{"anon": true}}' s3://bucket/project/Croissant/metadata.json
 """
 
 _REPAIR_EXAMPLES = """Everything is one commit: who kills a repair leaves the old state or the new one.
@@ -73,6 +91,7 @@ _REPAIR_EXAMPLES = """Everything is one commit: who kills a repair leaves the ol
 examples:
   python -m copick_mlc repair --dry-run project/Croissant/metadata.json
   python -m copick_mlc repair --add-missing --drop-dangling project/Croissant/metadata.json
+  python -m copick_mlc repair --dry-run --fs-args '{"profile": "mine"}' s3://bucket/project/Croissant/metadata.json
 """
 
 
@@ -80,11 +99,20 @@ def _add_verify(commands: Any) -> None:
     text = "Look for what is wrong with a project, its tables and its data; nothing is written."
     parser = add_command(commands, "verify", _verify, text, _VERIFY_EXAMPLES.format(kinds=explanation()))
     parser.add_argument("manifest", metavar="MANIFEST", help="path or fsspec URL of a metadata.json")
+    values.add_opening(parser)
     parser.add_argument("--json", action="store_true", help="as JSON, with every finding")
 
 
 def _verify(options: argparse.Namespace) -> int:
-    return _print_findings(verify(options.manifest), options)
+    return _print_findings(verify(options.manifest, **_opening(options)), options)
+
+
+def _opening(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "base_url": options.croissant_base_url,
+        "fs_args": options.croissant_fs_args,
+        "static_fs_args": options.static_fs_args,
+    }
 
 
 def _add_validate(commands: Any) -> None:
@@ -96,6 +124,7 @@ def _add_validate(commands: Any) -> None:
     epilog = _VALIDATE_EXAMPLES.format(hosts=hosts, kinds=explanation(VALIDATION_KINDS))
     parser = add_command(commands, "validate", _validate, text, epilog)
     parser.add_argument("manifest", metavar="MANIFEST", help="path or fsspec URL of a metadata.json")
+    values.add_fs_args(parser)
     parser.add_argument("--records", action="store_true", help="have mlcroissant read every record of every record set")
     parser.add_argument(
         "--profile",
@@ -110,7 +139,10 @@ def _add_validate(commands: Any) -> None:
 
 def _validate(options: argparse.Namespace) -> int:
     hosts = list(dict.fromkeys(options.profile))
-    return _print_findings(_validation.check(options.manifest, records=options.records, hosts=hosts), options)
+    report = _validation.check(
+        options.manifest, records=options.records, hosts=hosts, fs_args=options.croissant_fs_args
+    )
+    return _print_findings(report, options)
 
 
 def _print_findings(report: Report, options: argparse.Namespace) -> int:
@@ -127,6 +159,7 @@ def _add_repair(commands: Any) -> None:
     )
     parser = add_command(commands, "repair", _repair, text, _REPAIR_EXAMPLES)
     parser.add_argument("manifest", metavar="MANIFEST", help="path or fsspec URL of a metadata.json")
+    values.add_opening(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     parser.add_argument("--add-missing", action="store_true", help="add rows for data that no row names")
     parser.add_argument("--drop-dangling", action="store_true", help="remove rows whose data does not exist")
@@ -146,6 +179,7 @@ def _repair(options: argparse.Namespace) -> None:
             drop_dangling=options.drop_dangling,
             accept_data=options.accept_data,
             dry_run=options.dry_run,
+            **_opening(options),
         )
     print_warnings(caught)
     for step in steps:

@@ -22,16 +22,22 @@ _EXPORT_EXAMPLES = """examples:
   python -m copick_mlc export --config project/config.json --dry-run
   python -m copick_mlc export --source-dataset-ids 10301 --project-root curated \\
       --picks 'ribosome:*/*' --picks-portal-meta ground_truth_status=true --emit-config curated/config.json
+  python -m copick_mlc export --config project/config.json --project-root s3://bucket/project \\
+      --fs-args '{"profile": "mine"}'
 """
 
 _APPEND_EXAMPLES = """examples:
   python -m copick_mlc append --croissant curated/Croissant/metadata.json --source-config project/config.json
   python -m copick_mlc append --croissant whole/Croissant/metadata.json --source-config part-2/Croissant/metadata.json
+  python -m copick_mlc append --croissant s3://bucket/project/Croissant/metadata.json --fs-args '{"profile": "mine"}' \\
+      --source-config project/config.json
 """
 
 _SPLITS_EXAMPLES = """examples:
   python -m copick_mlc set-splits --croissant project/Croissant/metadata.json --split train=TS_001,TS_002
   python -m copick_mlc set-splits --croissant project/Croissant/metadata.json --clear-all --splits-file splits.csv
+  python -m copick_mlc set-splits --croissant s3://bucket/project/Croissant/metadata.json \\
+      --fs-args '{"profile": "mine"}' --unassign TS_003
 """
 
 
@@ -53,6 +59,7 @@ def _add_export(commands: Any) -> None:
         "--project-root", metavar="DIR", help="where Croissant/ goes; default: the project's own local root"
     )
     values.add_target(parser, "replace an existing manifest; what others added to it stays")
+    values.add_fs_args(parser, "the project root")
     values.add_work(parser)
     parser.add_argument(
         "--shard",
@@ -105,7 +112,7 @@ def _export(options: argparse.Namespace) -> None:
         if config is not None:
             _write_config(options.emit_config, config)
     if not options.quiet:
-        summarise(export.url)
+        summarise(export.url, options.croissant_fs_args)
 
 
 def _sharded(root: Any, shard: tuple[int, int], given: dict[str, Any]) -> dict[str, Any]:
@@ -177,6 +184,8 @@ def _add_append(commands: Any) -> None:
     text = "Add the rows of a copick project to an existing manifest, in one commit; a row of the same key is replaced."
     parser = add_command(commands, "append", _append, text, _APPEND_EXAMPLES)
     parser.add_argument("--croissant", required=True, metavar="MANIFEST", help="path or fsspec URL of a metadata.json")
+    values.add_base(parser)
+    values.add_fs_args(parser)
     _add_source(parser, "--source-config")
     parser.add_argument(
         "--no-validate", dest="validate", action="store_false", help="do not check the manifest with mlcroissant"
@@ -192,7 +201,7 @@ def _append(options: argparse.Namespace) -> None:
         from copick_mlc._choices import Choices
         from copick_mlc.exporter import append_croissant
 
-        before = CroissantIndex.from_url(options.croissant)
+        before = CroissantIndex.from_url(options.croissant, fs_args=options.croissant_fs_args)
         counts = {name: before.count(name) for name in TABLES}
         root = stack.enter_context(_source(options, options.source_config))
         url = append_croissant(
@@ -201,11 +210,13 @@ def _append(options: argparse.Namespace) -> None:
             **values.chosen(options, Choices.__dataclass_fields__),
             validate=options.validate,
             splits=splits,
+            croissant_base_url=options.croissant_base_url,
+            croissant_fs_args=options.croissant_fs_args,
             progress=None if options.quiet else progress_line("runs"),
             executor=stack.enter_context(executor(options.jobs)),
         )
     if not options.quiet:
-        after = CroissantIndex.from_url(url)
+        after = CroissantIndex.from_url(url, fs_args=options.croissant_fs_args)
         new = [
             f"{after.count(name) - counts[name]} {name.replace('_', ' ')}"
             for name in TABLES
@@ -222,6 +233,7 @@ def _add_set_splits(commands: Any) -> None:
     text = "Assign the runs of a project to machine-learning splits, in one commit."
     parser = add_command(commands, "set-splits", _set_splits, text, _SPLITS_EXAMPLES)
     parser.add_argument("--croissant", required=True, metavar="MANIFEST", help="path or fsspec URL of a metadata.json")
+    values.add_fs_args(parser)
     values.add_splits(parser)
     parser.add_argument("--clear-all", action="store_true", help="take all other runs out of their splits")
     parser.add_argument(
@@ -237,8 +249,14 @@ def _set_splits(options: argparse.Namespace) -> None:
     with reported():
         from copick_mlc.exporter import set_splits
 
-        url = set_splits(options.croissant, mapping, clear_existing=options.clear_all, unassign=options.unassign)
-    splits = CroissantIndex.from_url(url).splits()
+        url = set_splits(
+            options.croissant,
+            mapping,
+            clear_existing=options.clear_all,
+            unassign=options.unassign,
+            croissant_fs_args=options.croissant_fs_args,
+        )
+    splits = CroissantIndex.from_url(url, fs_args=options.croissant_fs_args).splits()
     print(f"wrote {url}")
     print(f"  splits: {', '.join(f'{name} ({len(runs)})' for name, runs in splits.items()) or 'none'}")
 

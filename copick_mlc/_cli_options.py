@@ -36,9 +36,45 @@ def add_target(parser: argparse.ArgumentParser, force: str) -> None:
     )
 
 
+def add_fs_args(parser: argparse.ArgumentParser, what: str = "metadata.json and the CSVs") -> None:
+    """The option that opens the storage of a manifest."""
+    parser.add_argument(
+        "--fs-args",
+        dest="croissant_fs_args",
+        type=json_object,
+        metavar="JSON",
+        help=f'fsspec options for {what}, as \'{{"profile": "mine"}}\'',
+    )
+
+
+def add_base(parser: argparse.ArgumentParser) -> None:
+    """The option that says where what rows name is."""
+    parser.add_argument(
+        "--base-url",
+        dest="croissant_base_url",
+        metavar="URL",
+        help="what relative URLs are relative to, in place of copick:baseUrl",
+    )
+
+
+def add_opening(parser: argparse.ArgumentParser) -> None:
+    """The options that open a project."""
+    add_base(parser)
+    add_fs_args(parser)
+    parser.add_argument(
+        "--static-fs-args", type=json_object, metavar="JSON", help="fsspec options for the data at the base URL"
+    )
+
+
 def add_work(parser: argparse.ArgumentParser) -> None:
     """The options of how the work is done."""
-    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="processes that read; default: 1")
+    parser.add_argument(
+        "--jobs",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="processes that read; default: 1, with threads where storage is not local",
+    )
     parser.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
 
 

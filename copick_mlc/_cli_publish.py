@@ -12,7 +12,8 @@ from copick_mlc._cli import add_command, executor, print_preview, progress_line,
 _EXAMPLES = """examples:
   python -m copick_mlc publish --config mine/config.json --project-root release --license CC0-1.0
   python -m copick_mlc publish --config mine/config.json --project-root project --force
-  python -m copick_mlc publish --config mine/config.json --project-root s3://bucket/project --dry-run
+  python -m copick_mlc publish --config mine/config.json --project-root s3://bucket/project --dry-run \\
+      --fs-args '{"profile": "mine"}'
 """
 
 
@@ -31,6 +32,7 @@ def add_commands(commands: Any) -> None:
     values.add_target(
         parser, "replace an existing manifest, of which stays what others added to it, and data with other content"
     )
+    values.add_fs_args(parser, "the project root, data and manifest")
     values.add_work(parser)
     values.add_dataset(parser)
     values.add_choices(parser)
@@ -58,4 +60,4 @@ def _publish(options: argparse.Namespace) -> None:
             return
         publication.write()
     if not options.quiet:
-        summarise(publication.url)
+        summarise(publication.url, options.croissant_fs_args)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _contents, _credentials, _storage, _urls
+from copick_mlc import _contents, _credentials, _storage, _urls, _waiting
 from copick_mlc._choices import Choices
 from copick_mlc._executing import worked
 from copick_mlc._renames import Renames
@@ -121,50 +123,65 @@ class Work:
 
     def finish(self, items: Iterable[Item], collected: Collected) -> None:
         """Add the rows of items: renamed, with URLs relative to a base where they are below one, hashed."""
-        for item in items:
-            row = self.renames.apply(item.row)
-            if item.renamed:
-                row = replace(row, **item.renamed)  # type: ignore[type-var]
+        named = [(item, self._renamed(item)) for item in items]
+        read = self._read(named)
+        for number, (item, row) in enumerate(named):
             if row is not item.row:
                 collected.renamed.append((row.table.name, row.key, item.row.key))
             columns: dict[str, Any] = {}
             url = getattr(row, "url", None)
             if url and item.moves_to:
-                url = _urls.join(item.moves_to, row.canonical_url)  # [PUB-002]
+                url = _urls.absolute(item.moves_to, row.canonical_url)  # [PUB-002]
             if url:
                 columns["url"] = self._url(url, row, collected)
-            if isinstance(row, (PicksRow, MeshRow)):
-                columns |= self._columns_of_file(item, row, collected)
+            if number in read:
+                said, notes = read[number]
+                columns |= said
+                collected.notes += notes
             if columns:
                 row = replace(row, **columns)  # type: ignore[type-var]
             collected.rows.append(row)
             if url and item.moves_to and item.fs is not None:
                 collected.moves.append(Move(row, item.fs, item.path))
 
+    def _renamed(self, item: Item) -> Row:
+        row = self.renames.apply(item.row)
+        return replace(row, **item.renamed) if item.renamed else row  # type: ignore[type-var]
+
+    def _read(self, named: Sequence[tuple[Item, Row]]) -> dict[int, tuple[dict[str, Any], list[str]]]:
+        """What the files of these items say that their rows do not, and what is to be said of it, by number."""
+        calls = {
+            number: partial(self._columns_of_file, item, row)
+            for number, (item, row) in enumerate(named)
+            if isinstance(row, (PicksRow, MeshRow)) and self._reads(item)
+        }
+        found = _waiting.at_once((named[number][0].fs for number in calls), list(calls.values()))
+        return dict(zip(calls, found, strict=True))
+
+    def _reads(self, item: Item) -> bool:
+        return _is_needed(item, self.hash_files) and (self.reads_remote or not item.is_remote)
+
     def _url(self, url: str, row: Row, collected: Collected) -> str:
         if secret := _credentials.found_in(url):  # [EXP-032]
             collected.stripped.append(f"{row.table.name} {'/'.join(map(str, row.key))}: {secret}")
             url = _credentials.stripped(url)
-        relative = next((part for part in (_urls.relative(url, base) for base in self.bases) if part), None)
+        relative = next((part for part in (_urls.cell(url, base) for base in self.bases) if part), None)
         collected.outside += relative is None
         return relative or url  # [EXP-005]
 
-    def _columns_of_file(self, item: Item, row: PicksRow | MeshRow, collected: Collected) -> dict[str, Any]:
-        """What a picks or mesh file says that its row does not; the file is read once at most, and only for that."""
-        if not _is_needed(item, self.hash_files) or (item.is_remote and not self.reads_remote):
-            return {}
+    def _columns_of_file(self, item: Item, row: PicksRow | MeshRow) -> tuple[dict[str, Any], list[str]]:
+        """What a picks or mesh file says that its row does not, and what is to be said of it; it is read once."""
         try:
             data = _storage.read(item.fs, item.path, "data-missing", f"the file of {row.key}")
         except (MissingError, StorageError) as error:
             if not item.is_remote:
                 raise
             name = f"{row.table.name} {'/'.join(map(str, row.key))}"
-            collected.notes.append(f"{name} has not what only its file says, as its sha256: {error}")
-            return {}
+            return {}, [f"{name} has not what only its file says, as its sha256: {error}"]
         columns = _contents.columns_of(row, data, hashed=self.hash_files and row.sha256 is None)
         if isinstance(row, PicksRow) and row.voxel_size is not None:
             columns.pop("voxel_size", None)
-        return columns
+        return columns, []
 
 
 def _is_needed(item: Item, hash_files: bool) -> bool:
@@ -193,7 +210,7 @@ def collect(
         choices: What of it is exported, and as what.
         bases: The URLs below which the URLs of rows are relative; with none, they are absolute.
         progress: Called with the number of runs that are done, and of all.
-        executor: Who does the work; None for this thread.
+        executor: Who does the work; None for this thread, or for threads where it waits for storage.
 
     Raises:
         UsageError: `option-invalid` [EXP-016] [EXP-019].
@@ -217,11 +234,13 @@ def collect(
     )
     collected = Collected(notes=notes)
     done = 0
-    for count, part in worked(work, runs, work.places, executor):
-        if progress is not None:
-            progress(done, len(names))
-        collected.add(part)
-        done += count
+    storage = (item.fs for _, items in runs for item in items)
+    with closing(worked(work, runs, work.places, executor, storage)) as parts:
+        for count, part in parts:
+            if progress is not None:
+                progress(done, len(names))
+            collected.add(part)
+            done += count
     if progress is not None:
         progress(len(names), len(names))
     work.finish(maps, collected)

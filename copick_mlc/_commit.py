@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from fsspec import AbstractFileSystem
 
@@ -25,7 +26,7 @@ from copick_mlc._manifest import Manifest
 from copick_mlc._remote import PENDING
 from copick_mlc._storage import ABSENT, ConflictError, Version
 from copick_mlc._tables import TABLES
-from copick_mlc.errors import CroissantWarning, DataError, LockedError, MissingError
+from copick_mlc.errors import CroissantWarning, DataError, LockedError, MissingError, StorageError
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -41,7 +42,7 @@ class TableBytes:
     """
 
     data: bytes
-    version: object
+    version: Any
     is_staged: bool = False
 
     @property
@@ -96,7 +97,9 @@ def unfinished(fs: AbstractFileSystem, path: str) -> bool | None:
     return read_pending(fs, path) is not None
 
 
-def publish(fs: AbstractFileSystem, path: str, tables: Mapping[str, bytes], manifest: bytes) -> None:
+def publish(
+    fs: AbstractFileSystem, path: str, tables: Mapping[str, bytes], manifest: bytes, read: bytes | None
+) -> None:
     """Replace tables and manifest. Whoever calls this holds the lock, and has recovered.
 
     A file keeps its mode [BAT-016], and a symbolic link its place [BAT-017].
@@ -106,12 +109,15 @@ def publish(fs: AbstractFileSystem, path: str, tables: Mapping[str, bytes], mani
         path: Path of metadata.json.
         tables: The new bytes of tables, by path.
         manifest: The new bytes of metadata.json.
+        read: The bytes of the manifest that the new one was made of; None where there was none. On S3, which has no
+            lock, somebody may have put another one meanwhile.
 
     Raises:
+        LockedError: `locked`, where somebody has.
         StorageError: `storage-failed`. All is as before.
     """
     if not _storage.is_local(fs):
-        _publish_remotely(fs, path, tables, manifest)
+        _publish_remotely(fs, path, tables, manifest, read)
         return
     if not tables:
         _storage.write(fs, path, manifest)
@@ -156,9 +162,35 @@ def recover(fs: AbstractFileSystem, path: str) -> None:
         _storage.discard(leftover)  # [COM-007]
 
 
-def leftovers(fs: AbstractFileSystem, path: str) -> list[str]:
-    """The paths of what a killed writer staged, without a pending manifest that needs it."""
-    if not _storage.is_local(fs) or unfinished(fs, path) is not None:
+def recover_remotely(fs: AbstractFileSystem, path: str, staged: Mapping[str, TableBytes]) -> None:
+    """Put tables that were read staged in their places, and remove what killed writers staged [COM-014].
+
+    Args:
+        fs: Other storage than the local disk.
+        path: Path of metadata.json.
+        staged: What was read staged, by the path of the table.
+
+    Raises:
+        StorageError: `storage-failed`.
+    """
+    left = leftovers(fs, path, staged)
+    tables = {place: found.data for place, found in staged.items()}
+    versions = {place: found.version for place, found in staged.items()}
+    _remote.settle(fs, path, tables, versions, partial(declares, fs, path))
+    for place in left:
+        _storage.remove_file(fs, place)
+
+
+def leftovers(fs: AbstractFileSystem, path: str, staged: Mapping[str, TableBytes] | None = None) -> list[str]:
+    """The paths of what killed writers staged, and nobody needs; on other storage, `staged` is what was read staged.
+
+    Raises:
+        StorageError: `storage-failed`.
+    """
+    if not _storage.is_local(fs):
+        needed = [_remote.staged(place, found.sha256) for place, found in (staged or {}).items()]
+        return _remote.leftovers(fs, path, _table_paths(path).values(), needed)
+    if unfinished(fs, path) is not None:
         return []
     places = [os.path.split(os.path.realpath(place)) for place in (path, *_table_paths(path).values())]
     names = "|".join(re.escape(name) for _, name in places)
@@ -175,21 +207,28 @@ def _read_staged(fs: AbstractFileSystem, path: str, sha256: str | None) -> bytes
     return data if data is not None and _sum(data) == sha256 else None
 
 
-def _publish_remotely(fs: AbstractFileSystem, path: str, tables: Mapping[str, bytes], manifest: bytes) -> None:
+def _publish_remotely(
+    fs: AbstractFileSystem, path: str, tables: Mapping[str, bytes], manifest: bytes, read: bytes | None
+) -> None:
     """Replace tables and manifest on other storage than the local disk."""
-    is_new = _storage.read_if_there(fs, path) is None
-    if is_new:  # nobody can have read it
-        _storage.concurrently([partial(_storage.write, fs, place, data) for place, data in tables.items()])
-        version: Version = ABSENT
-    else:
-        _, version = _remote.prepare(fs, path, tables)
+    versions: dict[str, Version] = {}
     try:
+        if read is None and _remote.create(fs, tables):
+            _remote.commit(fs, path, manifest, ABSENT)
+            return
+        found, version = _remote.prepare(fs, path, tables, _remote.notes(fs, tables, versions), is_new=read is None)
+        if found != read:
+            raise ConflictError(path)
         _remote.commit(fs, path, manifest, version)
     except ConflictError as error:
         _remote.unstage(fs, tables)
-        raise LockedError("locked", "another process wrote the manifest just now; try again", path=path) from error
-    if not is_new:
-        _remote.settle(fs, path, tables, {}, partial(declares, fs, path))
+        raise LockedError(
+            "locked", "another process wrote to this project meanwhile, and nothing was written; try again", path=path
+        ) from error
+    except StorageError:
+        _remote.unstage(fs, tables)
+        raise
+    _remote.settle(fs, path, tables, versions, partial(declares, fs, path))
 
 
 def declares(fs: AbstractFileSystem, path: str, place: str, sha256: str) -> bool:

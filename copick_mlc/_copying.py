@@ -2,7 +2,8 @@
 
 A copy is staged beside its place under a name that the next attempt finds again: what a killed one left is compared
 with the source, and only what differs is copied. Object stores can rename nothing, so there each file goes straight
-to its place. Rules: SPEC.md, Publishing [PUB].
+to its place. Where storage is not the local disk, several files are copied at the same time. Rules: SPEC.md, Publishing
+[PUB].
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from copick_mlc import _storage, _urls
+from copick_mlc import _storage, _urls, _waiting
 from copick_mlc._directory import NewDirectory
 from copick_mlc.errors import ExistsError, MissingError, StorageError
 
@@ -56,8 +58,11 @@ class Copy:
         sizes = self._files().values()
         return len(sizes), sum(sizes)
 
-    def __call__(self) -> None:
+    def __call__(self, files: Executor | None = None) -> None:
         """Copy it.
+
+        Args:
+            files: Who copies the files of a store; None for this thread.
 
         Raises:
             ExistsError: `exists`, where other content is there and is not to be replaced [PUB-008].
@@ -65,9 +70,11 @@ class Copy:
             StorageError: `storage-failed`, also where the copy is not like the source [PUB-005].
         """
         if _storage.is_local(self.fs):
-            self._to_disk()
+            self._to_disk(files)
+        elif self.is_store:
+            self._store_to_objects(files)
         else:
-            self._to_objects()
+            self._to_object("", is_there=True)
 
     # --- the source --------------------------------------------------------------------------------------
 
@@ -89,7 +96,7 @@ class Copy:
 
     # --- the copy ----------------------------------------------------------------------------------------
 
-    def _to_disk(self) -> None:
+    def _to_disk(self, executor: Executor | None) -> None:
         target = os.path.realpath(self.path)
         staged = staging_path(target)
         with _storage.writing(target):
@@ -97,11 +104,11 @@ class Copy:
             if os.path.lexists(target) and os.path.isdir(target) != self.is_store:
                 what = "a file" if self.is_store else "a directory"
                 raise StorageError("storage-failed", f"{what} is where something else is to be copied", path=target)
-            if not self._is_there(target, files):
+            if not self._is_there(target, files, executor):
                 if os.path.lexists(target) and not self.replaces:
                     raise self._in_the_way(target)
                 os.makedirs(os.path.dirname(target), exist_ok=True)
-                self._stage(staged, files)
+                self._stage(staged, files, executor)
                 if self.is_store:
                     NewDirectory(staged, target).take_place()  # [PUB-007]
                 else:
@@ -112,44 +119,57 @@ class Copy:
             for leftover in (staged, f"{staged}.former"):
                 _storage.remove(_DISK, leftover)
 
-    def _is_there(self, target: str, files: dict[str, int]) -> bool:
+    def _is_there(self, target: str, files: dict[str, int], executor: Executor | None) -> bool:
         """Whether the copy is as the source is."""
         if not os.path.lexists(target) or _files(_DISK, target, self.is_store) != files:
             return False
-        return all(_has(_join(target, name), self._read(name)) for name in files)
+        with closing(_waiting.results((partial(self._is_at, target, name) for name in files), executor)) as found:
+            return all(found)
 
-    def _stage(self, staged: str, files: dict[str, int]) -> None:
+    def _is_at(self, target: str, name: str) -> bool:
+        return _has(_join(target, name), self._read(name))
+
+    def _stage(self, staged: str, files: dict[str, int], executor: Executor | None) -> None:
         """Have a copy at `staged`, of which a part may be there [PUB-006]."""
         _keep_only(staged, files, is_store=self.is_store)
         if self.is_store:
             os.makedirs(staged, exist_ok=True)
-        for name in files:
-            place, data = _join(staged, name), self._read(name)
-            if not _has(place, data):
-                os.makedirs(os.path.dirname(place), exist_ok=True)
-                with open(place, "wb") as file:
-                    file.write(data)
-                    if not self.is_store:  # of volumes nothing is flushed, see _directory
-                        file.flush()
-                        os.fsync(file.fileno())
-                self._check(name, data, _storage.read(_DISK, place, "data-missing", "what was just written"))
+        _all((partial(self._stage_file, staged, name) for name in files), executor)
 
-    def _to_objects(self) -> None:
+    def _stage_file(self, staged: str, name: str) -> None:
+        place, data = _join(staged, name), self._read(name)
+        if _has(place, data):
+            return
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        with open(place, "wb") as file:
+            file.write(data)
+            if not self.is_store:  # of volumes nothing is flushed, see _directory
+                file.flush()
+                os.fsync(file.fileno())
+        self._check(name, data, _storage.read(_DISK, place, "data-missing", "what was just written"))
+
+    def _store_to_objects(self, executor: Executor | None) -> None:
         files, there = self._files(), _files(self.fs, self.path, self.is_store)
         surplus = sorted(set(there) - set(files))
         if not self.replaces and (surplus or any(there[name] != files[name] for name in there)):
             raise self._in_the_way(self.path)
-        for name, size in files.items():
-            place, data = _join(self.path, name), self._read(name)
-            if there.get(name) == size:
-                if _storage.read_if_there(self.fs, place) == data:
-                    continue  # [PUB-006]
-                if not self.replaces:
-                    raise self._in_the_way(place)
-            _storage.write(self.fs, place, data)
-            self._check(name, data, _storage.read(self.fs, place, "data-missing", "what was just written"))
-        for name in surplus:
-            _storage.remove(self.fs, _join(self.path, name))
+        copies = (
+            partial(self._to_object, name, is_there=name in there and there[name] == size)
+            for name, size in files.items()
+        )
+        _all(copies, executor)
+        _all((partial(_storage.remove, self.fs, _join(self.path, name)) for name in surplus), executor)
+
+    def _to_object(self, name: str, *, is_there: bool) -> None:
+        """Copy a file; `is_there` says whether the copy may be there already."""
+        place, data = _join(self.path, name), self._read(name)
+        if is_there and (found := _storage.read_if_there(self.fs, place)) is not None:
+            if found == data:
+                return  # [PUB-006]
+            if not self.replaces:
+                raise self._in_the_way(place)
+        _storage.write(self.fs, place, data)
+        self._check(name, data, _storage.read(self.fs, place, "data-missing", "what was just written"))
 
     def _check(self, name: str, data: bytes, copied: bytes) -> None:
         if copied != data:  # [PUB-005]
@@ -176,34 +196,38 @@ def copy_all(
     Args:
         copies: What to copy.
         progress: Called with the number of copies that are made, and of all.
-        executor: Who makes them; None for this thread.
+        executor: Who makes them; None for this thread, or for threads where it would wait for storage.
 
     Raises:
         CroissantError: as `Copy`.
     """
     report = progress or (lambda _done, _total: None)
     report(0, len(copies))
-    for done, _ in enumerate(_made(copies, executor), 1):
-        report(done, len(copies))
+    waits = executor is None and _waiting.is_remote(fs for copy in copies for fs in (copy.source_fs, copy.fs))
+    # Threads of their own for files: who waits for these must not keep one from them.
+    with _waiting.threads(waits) as threads, _waiting.threads(waits) as files:
+        calls: Iterable[Callable[[], None]] = (
+            copies if executor is not None else (partial(copy, files) for copy in copies)
+        )
+        # Whoever holds the lock for us gives it away when nobody writes any more.
+        with closing(_waiting.results(calls, executor or threads, settles=True)) as made:
+            for done, _ in enumerate(made, 1):
+                report(done, len(copies))
 
 
-def _made(copies: Sequence[Copy], executor: Executor | None) -> Iterator[None]:
-    """Something for each copy when it is made, in order."""
-    if executor is None:
-        for copy in copies:
-            copy()
-            yield
-        return
-    futures: list[Future[None]] = []
-    try:
-        futures.extend(executor.submit(copy) for copy in copies)
-        for future in futures:
-            future.result()
-            yield
-    finally:
-        for future in futures:
-            future.cancel()
-        wait(futures)  # whoever holds the lock for us gives it away when nobody writes any more
+def sizes(copies: Sequence[Copy]) -> list[tuple[int, int]]:
+    """The number of files of each copy, and of bytes in them.
+
+    Raises:
+        MissingError, StorageError: as `Copy.size`.
+    """
+    return _waiting.at_once((copy.source_fs for copy in copies), [copy.size for copy in copies])
+
+
+def _all(calls: Iterable[Callable[[], None]], executor: Executor | None) -> None:
+    with closing(_waiting.results(calls, executor, settles=True)) as done:
+        for _ in done:
+            pass
 
 
 def staging_path(target: str) -> str:
@@ -233,7 +257,11 @@ def _files(fs: AbstractFileSystem, path: str, is_store: bool) -> dict[str, int]:
             return {"": fs.size(path)} if fs.isfile(path) else {}
         if _storage.is_local(fs):
             return dict(_local_files(path))
-        found = fs.find(path, detail=True)
+        if _storage.is_conditional(fs):  # in one request, also where there is nothing
+            parent, _, store = path.rpartition("/")
+            found = fs.find(parent, prefix=f"{store}/", detail=True)
+        else:
+            found = fs.find(path, detail=True)
         return {name: entry["size"] for place, entry in found.items() if (name := _urls.relative(place, path))}
 
 

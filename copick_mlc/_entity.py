@@ -42,7 +42,7 @@ class Located:
     @property
     def static_path(self) -> str | None:
         """Absolute URL of the directory copick would keep this in, below the base URL."""
-        return _urls.join(self._project.index.base_url, self.identity.canonical_url)
+        return _urls.absolute(self._project.index.base_url, self.identity.canonical_url)
 
     @property
     def static_is_overlay(self) -> bool:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import BrokenExecutor, Executor
+from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Generic, TypeVar
 
+from fsspec import AbstractFileSystem
+
+from copick_mlc import _waiting
 from copick_mlc._source import Place
 from copick_mlc.errors import MissingError, StorageError
 
@@ -24,39 +28,42 @@ _CHUNKS = 256
 
 
 def worked(
-    work: Callable[[Sequence[R]], T], runs: Sequence[R], places: Iterable[Place], executor: Executor | None
-) -> Iterator[tuple[int, T]]:
+    work: Callable[[Sequence[R]], T],
+    runs: Sequence[R],
+    places: Sequence[Place],
+    executor: Executor | None,
+    storage: Iterable[AbstractFileSystem | None] = (),
+) -> Generator[tuple[int, T], None, None]:
     """The number of runs in each chunk, and what work makes of it, in order.
 
     Args:
         work: The work; it goes to other processes.
         runs: The runs, with what is known of each.
         places: The directories that the work lists.
-        executor: Who does it; None for this thread.
+        executor: Who does it; None for this thread, or for threads of this process where the work waits for storage.
+        storage: What the work reads besides.
 
     Raises:
         MissingError: `data-missing`, where a worker does not have the storage.
         StorageError: `storage-failed`, where one died.
     """
     if executor is None:
-        yield from ((1, work([run])) for run in runs)
+        with (
+            _waiting.threads(_waiting.is_remote([*storage, *(place.fs for place in places)])) as threads,
+            closing(_waiting.results((partial(work, [run]) for run in runs), threads)) as parts,
+        ):
+            yield from ((1, part) for part in parts)
         return
     size = -(-len(runs) // _CHUNKS) or 1
     chunks = [runs[start : start + size] for start in range(0, len(runs), size)]
     there = tuple(place for place in places if place.has_runs())
     export = secrets.token_hex(8)
-    futures: list[Future[T]] = []
+    handed = (_Handed(work, chunk, there, export, number) for number, chunk in enumerate(chunks))
     try:
-        for number, chunk in enumerate(chunks):
-            handed = _Handed(work, chunk, there, export, number)
-            futures.append(executor.submit(handed))  # one by one: where one is refused, others wait already
-        for chunk, future in zip(chunks, futures, strict=True):
-            yield len(chunk), future.result()
+        with closing(_waiting.results(handed, executor)) as parts:
+            yield from zip(map(len, chunks), parts, strict=True)
     except BrokenExecutor as error:
         raise StorageError("storage-failed", f"a worker of the executor died: {error}") from error
-    finally:
-        for future in futures:
-            future.cancel()  # where one failed, nobody needs the others
 
 
 @dataclass(frozen=True)

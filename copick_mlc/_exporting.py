@@ -28,7 +28,7 @@ from copick_mlc._sources import open_source
 from copick_mlc._splits import assignments
 from copick_mlc._tables import TABLES, Row, encode_table
 from copick_mlc._validation import validate as check_with_mlcroissant
-from copick_mlc.errors import CroissantError, CroissantWarning, DataError, ExistsError, UsageError
+from copick_mlc.errors import CroissantError, CroissantWarning, DataError, ExistsError, ReadOnlyError, UsageError
 from copick_mlc.index import CroissantIndex, RunRow
 
 _RECOMMENDED = ("license", "citeAs", "version")
@@ -52,6 +52,7 @@ class ExportOptions(Choices):
     url: str | None = None
     keywords: str | Iterable[str] | None = None
     rai: Mapping[str, Any] | None = None
+    croissant_fs_args: Mapping[str, Any] | None = None
 
     def described(self) -> dict[str, Any]:
         """What they say of the dataset, as properties of the manifest.
@@ -79,6 +80,7 @@ class Dataset:
         manifest: The bytes of metadata.json.
         counts: The number of rows, by table.
         moves: What is to be copied before.
+        replaced: The bytes of the manifest that is replaced; None where there is none.
     """
 
     url: str
@@ -86,6 +88,7 @@ class Dataset:
     manifest: bytes
     counts: Mapping[str, int]
     moves: list[Move]
+    replaced: bytes | None
 
 
 class Export:
@@ -123,7 +126,7 @@ class Export:
             _refuse_credentials(name, getattr(options, name))
         _refuse_credentials("project_root", self._target)
         self.url = _urls.join(self._target, "Croissant/metadata.json")
-        self._fs, self._path = _storage.open_location(self.url)
+        self._fs, self._path = _storage.open_location(self.url, options.croissant_fs_args)
 
     def preview(self) -> Dataset:
         """What `write` would put in place; nothing is written.
@@ -131,6 +134,7 @@ class Export:
         Raises:
             CroissantError: as `export_croissant`.
         """
+        self._check_target()
         return self._dataset()
 
     def write(self, before: Callable[[Dataset], None] = lambda _: None) -> str:
@@ -142,6 +146,7 @@ class Export:
         Raises:
             CroissantError: as `export_croissant`.
         """
+        self._check_target()
         directory = self._path.rpartition("/")[0]
         # From before anything is read, so that no row is lost that somebody else commits meanwhile.
         with _storage.made_directory(self._fs, directory), locked(self._fs, self._path):
@@ -149,16 +154,24 @@ class Export:
             dataset = self._dataset()
             before(dataset)
             tables = {f"{directory}/{TABLES[name].file_name}": data for name, data in dataset.tables.items()}
-            _commit.publish(self._fs, self._path, tables, dataset.manifest)
+            _commit.publish(self._fs, self._path, tables, dataset.manifest, dataset.replaced)
         return self.url
+
+    def _check_target(self) -> None:
+        """Raise where nothing can be written, before anything is read; local directories may be made yet."""
+        if not _storage.is_local(self._fs) and (reason := _storage.write_reason(self._fs, self._path)):
+            raise ReadOnlyError(
+                "read-only", f"nothing can be exported there: {reason}; choose another directory", path=self.url
+            )
 
     def _dataset(self) -> Dataset:
         options = self._options
-        existing = _existing(self._fs, self._path, self.url, options.force)
+        replaced = _existing(self._fs, self._path, self.url, options.force)
+        existing = _document(replaced, self.url) if replaced is not None else {}
         source = self._edit(open_source(self._root, options.portal()), existing)
         base, bases, prefix = self._bases(source)
         rows, moves, notes = collect(source, options, bases, self._progress, self._executor)
-        assign_splits(rows, self._splits, _old_splits(self.url) if existing else {})
+        assign_splits(rows, self._splits, self._old_splits() if existing else {})
         files = {name: encode_table(table, rows[name]) for name, table in TABLES.items()}  # [EXP-001]
         template = existing or source.document
         config = self._root.config
@@ -189,7 +202,15 @@ class Export:
             warnings.warn(note, CroissantWarning, stacklevel=4)
         _refuse_local_data(self.url, rows)
         counts = {name: len(found) for name, found in rows.items()}
-        return Dataset(self.url, files, _manifest.dump(document), counts, moves)
+        return Dataset(self.url, files, _manifest.dump(document), counts, moves, replaced)
+
+    def _old_splits(self) -> dict[str, str]:
+        try:
+            index = CroissantIndex.from_url(self.url, fs_args=dict(self._options.croissant_fs_args or {}))
+            return assignments(index.splits())
+        except CroissantError as error:
+            warnings.warn(f"splits of the manifest that is replaced are lost: {error}", CroissantWarning, stacklevel=5)
+            return {}
 
     def _bases(self, source: Source) -> tuple[str | None, list[str], str]:
         """The declared base URL [EXP-010], what URLs are relative to, and what precedes file names in contentUrl."""
@@ -260,8 +281,8 @@ def misread_remarks(rows: Mapping[str, Collection[Row]]) -> list[str]:
     return [f"{TABLES[name].file_name}, column {column}: {text}" for name, column, text in misread_names(rows)]
 
 
-def _existing(fs: AbstractFileSystem, path: str, url: str, force: bool) -> dict[str, Any]:
-    """The document that is there already, which `force` lets us replace; empty where there is none."""
+def _existing(fs: AbstractFileSystem, path: str, url: str, force: bool) -> bytes | None:
+    """The manifest that is there already, which `force` lets us replace; None where there is none."""
     directory, _, name = path.rpartition("/")
     there = _storage.list_directory(fs, directory)
     own = [name, *(table.file_name for table in TABLES.values())]
@@ -272,23 +293,18 @@ def _existing(fs: AbstractFileSystem, path: str, url: str, force: bool) -> dict[
             "stays. To add to it, append",
             path=url,
         )
-    if name not in there:
-        return {}
+    return _commit.read_manifest(fs, path) if name in there else None
+
+
+def _document(manifest: bytes, url: str) -> dict[str, Any]:
+    """The document of the manifest that is replaced."""
     try:
-        document = _manifest.parse(_commit.read_manifest(fs, path).decode("utf-8-sig"))
+        document = _manifest.parse(manifest.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise DataError("manifest-invalid", f"the manifest to replace is not JSON: {error}", path=url) from error
     if not isinstance(document, dict):
         raise DataError("manifest-invalid", "the manifest to replace is not a JSON object", path=url)
     return document
-
-
-def _old_splits(url: str) -> dict[str, str]:
-    try:
-        return assignments(CroissantIndex.from_url(url).splits())
-    except CroissantError as error:
-        warnings.warn(f"splits of the manifest that is replaced are lost: {error}", CroissantWarning, stacklevel=5)
-        return {}
 
 
 def assign_splits(rows: dict[str, list[Row]], wanted: Mapping[str, str], old: Mapping[str, str]) -> None:

@@ -8,10 +8,12 @@ has one, user and session end at the first and second. Rules: SPEC.md, Overlays 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from fsspec import AbstractFileSystem
 
+from copick_mlc import _urls, _waiting
 from copick_mlc._storage import exists, list_directory
 from copick_mlc._tables import (
     FeaturesRow,
@@ -37,14 +39,22 @@ _FEATURES = "_features.zarr"
 _MULTILABEL = "-multilabel"
 
 
+def _below(root: str, relative: str) -> str:
+    return f"{root}/{_urls.escaped(relative, root)}"
+
+
 def runs(fs: AbstractFileSystem, root: str) -> list[str]:
     """Names of the runs, sorted."""
-    return sorted(name for name, is_directory in list_directory(fs, f"{root}/ExperimentRuns").items() if is_directory)
+    return sorted(
+        name for name, is_directory in list_directory(fs, _below(root, "ExperimentRuns")).items() if is_directory
+    )
 
 
 def directories(fs: AbstractFileSystem, root: str, run: str) -> list[str]:
     """Names of the directories of a run."""
-    return [name for name, is_directory in list_directory(fs, f"{root}/ExperimentRuns/{run}").items() if is_directory]
+    return [
+        name for name, is_directory in list_directory(fs, _below(root, f"ExperimentRuns/{run}")).items() if is_directory
+    ]
 
 
 def voxel_spacings(fs: AbstractFileSystem, root: str, run: str) -> list[VoxelSpacingRow]:
@@ -76,7 +86,7 @@ def features(fs: AbstractFileSystem, root: str, tomogram: TomogramRow) -> list[F
 
 def stores(fs: AbstractFileSystem, root: str, spacing: VoxelSpacingRow) -> list[str]:
     """Names of the stores of a voxel spacing, tomograms and feature maps."""
-    return _stores(fs, f"{root}/{spacing.canonical_url}")
+    return _stores(fs, _below(root, spacing.canonical_url))
 
 
 def tomograms_in(names: list[str], spacing: VoxelSpacingRow) -> list[TomogramRow]:
@@ -96,12 +106,12 @@ def features_in(names: list[str], tomogram: TomogramRow) -> list[FeaturesRow]:
 
 def picks(fs: AbstractFileSystem, root: str, run: str) -> list[PicksRow]:
     """The picks of a run."""
-    return _files(fs, f"{root}/ExperimentRuns/{run}/Picks", ".json", run, PicksRow)
+    return _files(fs, _below(root, f"ExperimentRuns/{run}/Picks"), ".json", run, PicksRow)
 
 
 def meshes(fs: AbstractFileSystem, root: str, run: str) -> list[MeshRow]:
     """The meshes of a run."""
-    return _files(fs, f"{root}/ExperimentRuns/{run}/Meshes", ".glb", run, MeshRow)
+    return _files(fs, _below(root, f"ExperimentRuns/{run}/Meshes"), ".glb", run, MeshRow)
 
 
 def segmentations(fs: AbstractFileSystem, root: str, run: str) -> list[SegmentationRow]:
@@ -121,9 +131,10 @@ def panoptic_segmentations(fs: AbstractFileSystem, root: str, run: str) -> list[
 
 def objects(fs: AbstractFileSystem, root: str) -> list[ObjectRow]:
     """The density maps of objects; not the empty directories that copick makes when it looks for one [EXP-028]."""
-    directory = f"{root}/Objects"
-    names = [name for name in _stores(fs, directory) if is_store(fs, f"{directory}/{name}")]
-    return [ObjectRow(name.removesuffix(".zarr")) for name in names]
+    directory = _below(root, "Objects")
+    names = _stores(fs, directory)
+    are_stores = _waiting.at_once([fs], [partial(is_store, fs, _below(directory, name)) for name in names])
+    return [ObjectRow(name.removesuffix(".zarr")) for name, found in zip(names, are_stores, strict=True) if found]
 
 
 def is_listed(row: Row) -> bool:
@@ -155,7 +166,7 @@ def is_store(fs: AbstractFileSystem, path: str) -> bool:
 
 def filaments(fs: AbstractFileSystem, root: str, run: str) -> int:
     """The number of filament files of a run, which no table lists."""
-    return sum(name.endswith(".json") for name in list_directory(fs, f"{root}/ExperimentRuns/{run}/Filaments"))
+    return sum(name.endswith(".json") for name in list_directory(fs, _below(root, f"ExperimentRuns/{run}/Filaments")))
 
 
 def _stores(fs: AbstractFileSystem, directory: str) -> list[str]:
@@ -180,7 +191,7 @@ def _file(name: str, suffix: str, run: str, make: type[S]) -> S | None:
 def _segmentations(
     fs: AbstractFileSystem, root: str, run: str, directory: str, make: Callable[[str, float, str, str, str], K]
 ) -> list[K]:
-    rows = (_segmentation(name, run, make) for name in _stores(fs, f"{root}/ExperimentRuns/{run}/{directory}"))
+    rows = (_segmentation(name, run, make) for name in _stores(fs, _below(root, f"ExperimentRuns/{run}/{directory}")))
     return [row for row in rows if row is not None]
 
 
@@ -219,11 +230,22 @@ def artifacts(fs: AbstractFileSystem, root: str, run: str, known: Iterable[Tomog
     """
     yield RunRow(run)
     names = directories(fs, root, run)
-    for directory, list_rows in LISTINGS.items():
-        if directory in names:
-            yield from list_rows(fs, root, run)
-    listings = [(root, spacing, stores(fs, root, spacing)) for spacing in spacings_in(names, run)]
+    spacings = spacings_in(names, run)
+    rows, all_stores = contents(fs, root, run, names, spacings)
+    yield from rows
+    listings = [(root, spacing, found) for spacing, found in zip(spacings, all_stores, strict=True)]
     yield from (row for _, row in volumes(listings, known))
+
+
+def contents(
+    fs: AbstractFileSystem, root: str, run: str, names: list[str], spacings: list[VoxelSpacingRow]
+) -> tuple[list[Row], list[list[str]]]:
+    """The artifacts in a run's directories of these names, and the names of the stores of each voxel spacing."""
+    listings = [partial(list_rows, fs, root, run) for directory, list_rows in LISTINGS.items() if directory in names]
+    calls: list[Callable[[], Any]] = [*listings, *(partial(stores, fs, root, spacing) for spacing in spacings)]
+    found = _waiting.at_once([fs], calls)
+    count = len(listings)
+    return [row for rows in found[:count] for row in rows], found[count:]
 
 
 def volumes(

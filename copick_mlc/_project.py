@@ -17,7 +17,8 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _commit, _layout, _lock, _storage, _waiting
+from copick_mlc import _commit, _layout, _lock, _storage, _urls, _waiting
+from copick_mlc._commit import TableBytes
 from copick_mlc._csv import TableFile
 from copick_mlc._findings import Finding
 from copick_mlc._manifest import Manifest
@@ -43,6 +44,7 @@ class Project:
         checksums: The sha256 of the tables that do not have the declared one.
         untrue: What else the manifest says of the bytes of tables that is not so, and what is so, by property.
         problems: What is wrong with tables, the table's name with each.
+        staged: What was read staged, by the path of the table.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Project:
         self.checksums: dict[str, str] = {}
         self.untrue: dict[str, dict[str, tuple[object, str]]] = {}
         self.problems: list[tuple[str, CroissantError]] = []
+        self.staged: dict[str, TableBytes] = {}
         read = _waiting.at_once([self.fs], [partial(self._read, table) for table in TABLES.values()])
         for table, data in zip(TABLES.values(), read, strict=True):
             with self._noted(table):
@@ -114,11 +117,15 @@ class Project:
         """The bytes of a table, or why it cannot be read; None where the manifest does not declare it."""
         if not self.manifest.declares(table):
             return None
+        path = self.table_path(table)
         what = f"the table {table.name}, which the manifest declares"
         try:
-            return _commit.read_table(self.fs, self.table_path(table), self.manifest.sha256(table), what).data
+            found = _commit.read_table(self.fs, path, self.manifest.sha256(table), what)
         except CroissantError as error:
             return error
+        if found.is_staged:
+            self.staged[path] = found
+        return found.data
 
     def _file(self, table: Table, data: bytes | CroissantError | None) -> TableFile:
         path = self.table_path(table)
@@ -138,12 +145,15 @@ class Project:
 
     def unfinished(self) -> bool | None:
         """Whether the pending commit of a killed writer is complete; None where there is none."""
+        if not _storage.is_local(self.fs):
+            return True if self.staged else None
         return _commit.unfinished(self.fs, self.path)
 
     def leftovers(self) -> list[str]:
         """Paths of what killed writers left beside the manifest, in name order; a pending commit is not among it."""
         if not _storage.is_local(self.fs):
-            return []
+            can_write = self.index.write_reason() is None  # else nobody did, and perhaps nobody may list
+            return sorted(_commit.leftovers(self.fs, self.path, self.staged)) if can_write else []
         lock = _lock.path_of(self.path)
         return sorted([*_commit.leftovers(self.fs, self.path), *([lock] if os.path.exists(lock) else [])])
 
@@ -236,7 +246,7 @@ class Project:
         self, rows: Iterable[Row], fs: AbstractFileSystem, base: str, places: set[str]
     ) -> Iterator[tuple[Row, str]]:
         for row in rows:
-            path = f"{base}/{row.canonical_url}"
+            path = f"{base}/{_urls.escaped(row.canonical_url, base)}"
             named = _normal(fs, path) in places if row.table.has_url else row.key in self.rows[row.table.name]
             if not named and self.is_whole(row.table.name):
                 yield row, path
@@ -312,7 +322,7 @@ def _with_data(fs: AbstractFileSystem, base: str, rows: list[Row], named: set[st
     On other storage than the local disk, what a row names needs no look here: `check_data` has one.
     """
     known = set() if _storage.is_local(fs) else named
-    artifacts = [(row, f"{base}/{row.canonical_url}") for row in rows if row.table.has_url]
+    artifacts = [(row, f"{base}/{_urls.escaped(row.canonical_url, base)}") for row in rows if row.table.has_url]
     data = [row for row, path in artifacts if path in known or _is_artifact(fs, path, row)]
     runs = {row.key[:1] for row in data}
     spacings = {row.key[:2] for row in data if isinstance(row, (TomogramRow, FeaturesRow))}

@@ -9,8 +9,9 @@ Commits [COM].
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -23,6 +24,8 @@ from copick_mlc.errors import CroissantWarning, MissingError, StorageError
 #: What comes behind the name of a table and its sha256 where it is staged.
 PENDING = ".pending"
 _MANIFEST = "a Croissant metadata.json"
+# What was staged that long ago is of a writer that does not go on.
+_OLD_SECONDS = 600.0
 
 
 def staged(place: str, sha256: str) -> str:
@@ -31,8 +34,13 @@ def staged(place: str, sha256: str) -> str:
 
 
 def prepare(
-    fs: AbstractFileSystem, path: str, tables: Mapping[str, bytes], writes: Iterable[Callable[[], None]] = ()
-) -> tuple[bytes, Version]:
+    fs: AbstractFileSystem,
+    path: str,
+    tables: Mapping[str, bytes],
+    writes: Iterable[Callable[[], None]] = (),
+    *,
+    is_new: bool = False,
+) -> tuple[bytes | None, Version]:
     """Stage tables [COM-011], and read the manifest, and do `writes` meanwhile, all at the same time.
 
     Args:
@@ -40,17 +48,23 @@ def prepare(
         path: Path of metadata.json.
         tables: The new bytes of tables, by path.
         writes: What writes the data of their rows [BAT-005].
+        is_new: Whether there may be no manifest yet.
 
     Returns:
-        The bytes of the manifest as it is now, and its version.
+        The bytes of the manifest as it is now, and its version; None where there is none.
 
     Raises:
         MissingError, StorageError: `manifest-missing`, `storage-failed`. Nothing is staged then.
     """
-    found: list[tuple[bytes, Version]] = []
+    found: list[tuple[bytes | None, Version]] = []
 
     def read() -> None:
-        found.append(_storage.read_versioned(fs, path, "manifest-missing", _MANIFEST))
+        try:
+            found.append(_storage.read_versioned(fs, path, "manifest-missing", _MANIFEST))
+        except MissingError:
+            if not is_new:
+                raise
+            found.append((None, ABSENT))
 
     calls: list[Callable[[], None]] = [read, *writes]
     calls += [partial(_storage.write, fs, place, data) for place, data in _staged(tables).items()]
@@ -60,6 +74,28 @@ def prepare(
         unstage(fs, tables)
         raise
     return found[0]
+
+
+def create(fs: AbstractFileSystem, tables: Mapping[str, bytes]) -> bool:
+    """Put tables in their places before there is a manifest, so that nobody reads them; false where one is there.
+
+    Raises:
+        StorageError: `storage-failed`.
+    """
+    try:
+        _storage.concurrently([partial(_storage.put, fs, place, data, ABSENT) for place, data in tables.items()])
+    except ConflictError:
+        return False
+    return True
+
+
+def notes(fs: AbstractFileSystem, places: Iterable[str], versions: dict[str, Version]) -> list[Callable[[], None]]:
+    """What notes in `versions` what is at these places."""
+
+    def note(place: str) -> None:
+        versions[place] = _storage.version_of(fs, place)
+
+    return [partial(note, place) for place in places]
 
 
 def commit(fs: AbstractFileSystem, path: str, manifest: bytes, version: Version) -> Version:
@@ -131,6 +167,25 @@ def unstage(fs: AbstractFileSystem, tables: Mapping[str, bytes]) -> None:
             _storage.remove_file(fs, place)
 
     _storage.concurrently([partial(remove, place) for place in _staged(tables)])
+
+
+def leftovers(fs: AbstractFileSystem, path: str, places: Iterable[str], needed: Collection[str]) -> list[str]:
+    """The paths of what killed writers staged, and nobody needs.
+
+    What is not old may be of a writer that is at work; so may be what the storage does not say the age of.
+
+    Args:
+        fs: The file system.
+        path: Path of metadata.json.
+        places: The paths of the tables.
+        needed: Paths of staged tables that the manifest needs.
+    """
+    directory = path.rpartition("/")[0]
+    names = "|".join(re.escape(place.rpartition("/")[2]) for place in places)
+    pattern = re.compile(rf"({names})\.[0-9a-f]{{64}}{re.escape(PENDING)}")
+    staged_names = [name for name in _storage.list_directory(fs, directory) if pattern.fullmatch(name)]
+    found = [f"{directory}/{name}" if directory else name for name in staged_names]
+    return [place for place in found if place not in needed and _storage.age(fs, place) > _OLD_SECONDS]
 
 
 def _staged(tables: Mapping[str, bytes]) -> dict[str, bytes]:

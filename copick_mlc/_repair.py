@@ -52,6 +52,7 @@ def repair(
     drop_dangling: bool = False,
     accept_data: bool = False,
     dry_run: bool = False,
+    **options: Any,
 ) -> list[str]:
     """Finish or take back the commit of a killed writer, and bring what the manifest repeats up to date.
 
@@ -61,6 +62,7 @@ def repair(
         drop_dangling: Whether rows whose data does not exist are removed.
         accept_data: Whether the sha256 in rows of picks and meshes is made that of the file.
         dry_run: Whether nothing is done.
+        **options: As `Project`.
 
     Returns:
         A line for each thing that was done, or in a dry run would be; a second repair has none.
@@ -75,17 +77,20 @@ def repair(
         LockedError: `locked`.
         StorageError: `storage-failed`.
     """
-    project = settled(url)
+    project = settled(url, **options)
     left = project.leftovers() if project.writer() is None else []
     with ExitStack() as stack:
         if not dry_run:
             if reason := project.index.write_reason():
                 raise ReadOnlyError("read-only", f"the manifest cannot be written: {reason}", path=project.url)
             stack.enter_context(locked(project.fs, project.path))
-            project = Project(url)
+            project = Project(url, **options)
         plan = _plan(project, left, add_missing=add_missing, drop_dangling=drop_dangling, accept_data=accept_data)
         if not dry_run:
-            _commit.recover(project.fs, project.path)
+            if project.index.is_local:
+                _commit.recover(project.fs, project.path)
+            else:
+                _commit.recover_remotely(project.fs, project.path, project.staged)
             _publish(project, plan)
     return plan.steps
 
@@ -242,7 +247,7 @@ def _publish(project: Project, plan: _Plan) -> None:
         columns={name: file.header for name, file in declared.items()},
     )
     contents = {project.table_path(TABLES[name]): data for name, data in written.items()}
-    _commit.publish(project.fs, project.path, contents, _manifest.dump(document))
+    _commit.publish(project.fs, project.path, contents, _manifest.dump(document), project.raw)
 
 
 def _bytes_of(project: Project, table: Table) -> bytes:

@@ -34,6 +34,7 @@ class Snapshot:
         fs: The file system of manifest and tables.
         path: Path of metadata.json in it.
         url: Absolute URL of metadata.json.
+        raw: The bytes of the manifest.
         manifest: The manifest.
         base_url: What relative URL cells are relative to.
         states: The tables that were read, by name, with the changes to them.
@@ -55,7 +56,7 @@ class Snapshot:
 
     def take(self, raw: bytes, manifest: Manifest) -> None:
         """Have this manifest, whose bytes are `raw`."""
-        self._raw, self.manifest = raw, manifest
+        self.raw, self.manifest = raw, manifest
         directory = _urls.parent(self.url)
         if self._override is not None:  # [URL-004]
             self.base_url = self._override
@@ -109,7 +110,7 @@ class Snapshot:
     @contextmanager
     def standing(self) -> Iterator[None]:
         """What was read stays as it was where the block fails."""
-        raw, manifest, states = self._raw, self.manifest, dict(self.states)
+        raw, manifest, states = self.raw, self.manifest, dict(self.states)
         try:
             yield
         except BaseException:
@@ -127,17 +128,13 @@ class Snapshot:
         """
         return self.take_over(_commit.read_manifest(self.fs, self.path))
 
-    def is_current(self, raw: bytes) -> bool:
-        """Whether these are the bytes of the manifest that was read."""
-        return raw == self._raw
-
     def take_over(self, raw: bytes) -> bool:
         """As `refresh`, of a manifest that was read already.
 
         Raises:
             MissingError, DataError, StorageError: as `refresh`.
         """
-        if self.is_current(raw):
+        if raw == self.raw:
             return False
         self.take(raw, Manifest(raw, self.url))
         stale = [name for name, state in self.states.items() if state.changes and self._is_stale(state)]

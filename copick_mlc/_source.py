@@ -71,7 +71,7 @@ class Place:
         """The artifact with the key of `row` that lies here."""
         if not row.table.has_url:
             return Item(row)
-        relative = row.canonical_url
+        relative = _urls.escaped(row.canonical_url, self.url)
         located: Row = replace(row, url=f"{self.url}/{relative}")  # type: ignore[type-var]
         return Item(located, self.fs, f"{self.path}/{relative}", moves_to=self.moves_to)
 
@@ -122,16 +122,15 @@ def listed(places: Sequence[Place], run: str, known: Iterable[TomogramRow], note
         notes: Gets what a person should know.
     """
     yield Item(RunRow(run))
-    spacings: list[tuple[Place, VoxelSpacingRow]] = []
+    listings: list[tuple[Place, VoxelSpacingRow, list[str]]] = []
     for place in places:
         directories = _layout.directories(place.fs, place.path, run)
-        spacings += [(place, spacing) for spacing in _layout.spacings_in(directories, run)]
-        for directory, list_rows in _layout.LISTINGS.items():
-            if directory in directories:
-                yield from map(place.item, list_rows(place.fs, place.path, run))
+        spacings = _layout.spacings_in(directories, run)
+        rows, stores = _layout.contents(place.fs, place.path, run, directories, spacings)
+        yield from map(place.item, rows)
+        listings += [(place, *listing) for listing in zip(spacings, stores, strict=True)]
         if "Filaments" in directories and (count := _layout.filaments(place.fs, place.path, run)):
             notes.append(f"run {run}: {count} filament files are not exported; no table of the format lists them")
-    listings = [(place, spacing, _layout.stores(place.fs, place.path, spacing)) for place, spacing in spacings]
     yield from (place.item(row) for place, row in _layout.volumes(listings, known))
 
 

@@ -7,6 +7,8 @@ Rules: SPEC.md, Changes [BAT].
 
 from __future__ import annotations
 
+import asyncio
+import datetime
 import errno
 import os
 import posixpath
@@ -35,6 +37,7 @@ _FOREIGN_ERRORS = (
     ("asyncssh", "Error"),
     ("botocore.exceptions", "BotoCoreError"),
     ("botocore.exceptions", "ClientError"),
+    ("botocore.parsers", "ResponseParserError"),
     ("gql.transport.exceptions", "TransportError"),  # copick asks the portal with it
     ("zipfile", "BadZipFile"),
 )
@@ -51,6 +54,7 @@ _S3 = frozenset({"s3", "s3a"})
 _OBJECT_STORES = _S3 | {"gs", "gcs", "az", "abfs", "abfss", "oss", "memory"}
 # On these a file that is written is not whole until it is closed, and files can be renamed.
 _SSH = frozenset({"ssh", "sftp"})
+_HTTP = frozenset({"http", "https"})
 _CONFLICTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 # An object of S3 is put in one piece up to this size, which is what S3 takes.
 _ONE_PIECE = 5 * 2**30
@@ -67,6 +71,27 @@ def failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
     return (OSError, *more, *(getattr(module, name) for module, name in known if module is not None))
 
 
+def url_of(fs: AbstractFileSystem, path: str) -> str:
+    """What people know a path by: on other storage than the local disk, its URL."""
+    if is_local(fs):
+        return path
+    fs = getattr(fs, "_fs", fs)  # of copick's ReconnectingFileSystem, the one that is connected
+    url: str = fs.unstrip_protocol(path)
+    host, archive = fs.storage_options.get("host"), fs.storage_options.get("fo")
+    if isinstance(host, str) and url.partition("://")[2] == path:  # which is a path on some host
+        port = fs.storage_options.get("port")
+        return f"{url.partition('://')[0]}://{host}{f':{port}' if port else ''}/{path.lstrip('/')}"
+    return f"{url}::{archive}" if isinstance(archive, str) else url
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, also where its text is empty, as of one of asyncio that waited for too long."""
+    if text := str(error).strip():
+        return text
+    name = type(error).__name__
+    return f"no answer in time ({name})" if isinstance(error, (TimeoutError, asyncio.TimeoutError)) else name
+
+
 def open_location(url: str, options: Mapping[str, Any] | None = None) -> tuple[AbstractFileSystem, str]:
     """The file system and path of an absolute URL.
 
@@ -74,10 +99,28 @@ def open_location(url: str, options: Mapping[str, Any] | None = None) -> tuple[A
         StorageError: `storage-failed`, where fsspec cannot make a file system of it.
     """
     try:
-        fs, path = fsspec.url_to_fs(url, **(options or {}))
+        given = options_for(url, options or {})
+        fs, path = fsspec.url_to_fs(url, **given)
+        if _is_closed(fs):  # fsspec keeps file systems, and this one's connection is lost
+            type(fs).clear_instance_cache()
+            fs, path = fsspec.url_to_fs(url, **given)
     except failures(ImportError, ValueError, TypeError) as error:
-        raise StorageError("storage-failed", f"fsspec cannot open this location: {error}", path=url) from error
+        raise StorageError("storage-failed", f"fsspec cannot open this location: {reason(error)}", path=url) from error
     return fs, path
+
+
+def _is_closed(fs: AbstractFileSystem) -> bool:
+    """Whether the connection of a file system over SSH has ended."""
+    client = None if _SSH.isdisjoint(protocols(fs)) else getattr(fs, "_client", None)
+    return client is not None and bool(client.is_closed())
+
+
+def options_for(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options but those for protocols that the URL does not have; fsspec hands them to one that it has."""
+    links = url.split("::")
+    own = {link.partition("://")[0] for link in links} | {"file" for link in links if _urls.is_local(link)}
+    known = set(fsspec.available_protocols()) - own
+    return {name: value for name, value in options.items() if name not in known or not isinstance(value, Mapping)}
 
 
 def open_uncached(url: str, options: Mapping[str, Any] | None = None) -> tuple[AbstractFileSystem, str]:
@@ -136,7 +179,7 @@ def read(fs: AbstractFileSystem, path: str, code: str, what: str) -> bytes:
         MissingError: with `code`, where there is no such file; `what` says what was looked for.
         StorageError: `storage-failed`, for any other failure [CSV-022].
     """
-    with _reading(path, code, what):
+    with _reading(fs, path, code, what):
         if is_local(fs) and not stat.S_ISREG(os.stat(path).st_mode):  # a device or a pipe may have no end
             raise OSError(errno.EINVAL, "not a regular file")  # [SEC-008]
         # s3fs asks for the size before, to read large objects in parts, unless it is told that it shall not.
@@ -152,7 +195,7 @@ def read_versioned(fs: AbstractFileSystem, path: str, code: str, what: str) -> t
     """
     if not is_conditional(fs):
         return read(fs, path, code, what), None
-    with _reading(path, code, what):
+    with _reading(fs, path, code, what):
         found: tuple[bytes, Version] = sync(fs.loop, _get_object, fs, path)
         return found
 
@@ -172,14 +215,14 @@ async def _get_object(fs: Any, path: str) -> tuple[bytes, Version]:
 
 
 @contextmanager
-def _reading(path: str, code: str, what: str) -> Iterator[None]:
+def _reading(fs: AbstractFileSystem, path: str, code: str, what: str) -> Iterator[None]:
     """Make errors of ours of what a file system raises while a file is read."""
     try:
         yield
     except FileNotFoundError as error:
-        raise MissingError(code, f"there is no such file; expected {what}", path=path) from error
-    except failures(ValueError) as error:  # a URL that is none, for one
-        raise StorageError("storage-failed", f"cannot read {what}: {error}", path=path) from error
+        raise MissingError(code, f"there is no such file; expected {what}", path=url_of(fs, path)) from error
+    except failures(TypeError, ValueError) as error:  # an option or a URL that is none, for one
+        raise StorageError("storage-failed", f"cannot read {what}: {reason(error)}", path=url_of(fs, path)) from error
 
 
 def version_of(fs: AbstractFileSystem, path: str) -> Version:
@@ -191,7 +234,7 @@ def version_of(fs: AbstractFileSystem, path: str) -> Version:
     if not is_conditional(fs):
         return None
     try:
-        with _reading(path, "data-missing", "a file"):
+        with _reading(fs, path, "data-missing", "a file"):
             fs.invalidate_cache(path)
             version: str = fs.info(path)["ETag"]
             return version
@@ -205,10 +248,32 @@ def exists(fs: AbstractFileSystem, path: str) -> bool:
     Raises:
         StorageError: `storage-failed`.
     """
+    # Over http, what cannot be asked for would be absent.
+    strict = {"strict": True} if _HTTP.intersection(protocols(fs)) else {}
     try:
-        return bool(fs.exists(path))
+        fs.invalidate_cache(path)  # others may write there
+        return bool(fs.exists(path, **strict))
+    except failures(TypeError, ValueError) as error:  # an option that is none, or a URL
+        where = url_of(fs, path)
+        raise StorageError("storage-failed", f"cannot look what is there: {reason(error)}", path=where) from error
+
+
+def is_directory(fs: AbstractFileSystem, path: str) -> bool:
+    """Whether there is a directory, on an object store one that is not empty.
+
+    Raises:
+        StorageError: `storage-failed`.
+    """
+    if is_local(fs):
+        return os.path.isdir(path)
+    try:
+        # `isdir` takes each error for no directory.
+        return bool(_entries(fs, path)) if is_conditional(fs) else bool(fs.info(path)["type"] == "directory")
+    except FileNotFoundError:
+        return False
     except failures(ValueError) as error:
-        raise StorageError("storage-failed", f"cannot look what is there: {error}", path=path) from error
+        where = url_of(fs, path)
+        raise StorageError("storage-failed", f"cannot look what is there: {reason(error)}", path=where) from error
 
 
 def check_reachable(fs: AbstractFileSystem, path: str, seconds: float) -> None:
@@ -225,7 +290,8 @@ def check_reachable(fs: AbstractFileSystem, path: str, seconds: float) -> None:
     except FileNotFoundError:
         return
     except failures(ValueError) as error:
-        raise StorageError("storage-failed", str(error) or f"no answer in {seconds} s", path=path) from error
+        text = str(error) or f"no answer in {seconds} s"
+        raise StorageError("storage-failed", text, path=url_of(fs, path)) from error
 
 
 def read_if_there(fs: AbstractFileSystem, path: str) -> bytes | None:
@@ -263,12 +329,29 @@ def write_reason(fs: AbstractFileSystem, path: str) -> str | None:
         return f"what is read through {min(found)} may be older than what is there"
     if getattr(fs, "anon", False):
         return "it is opened with anonymous access (anon)"
+    if is_conditional(fs) and not _has_credentials(fs):
+        return "there are no credentials for it"
     return None
 
 
+def _has_credentials(fs: AbstractFileSystem) -> bool:
+    """Whether there is anything to sign requests to S3 with; no request is sent to look.
+
+    Raises:
+        StorageError: `storage-failed`, where the options do not make a client.
+    """
+    with writing("", fs):
+        signer = getattr(fs.connect(), "_request_signer", None)
+    return getattr(signer, "_credentials", True) is not None
+
+
 @contextmanager
-def writing(path: str) -> Iterator[None]:
+def writing(path: str, fs: AbstractFileSystem | None = None) -> Iterator[None]:
     """Make an error of ours of what a file system raises while something is written.
+
+    Args:
+        path: What is written.
+        fs: The file system of that, where it may be other storage than the local disk.
 
     Raises:
         StorageError: `storage-failed` [BAT-006].
@@ -278,7 +361,11 @@ def writing(path: str) -> Iterator[None]:
     except CroissantError:
         raise
     except failures() as error:
-        raise StorageError("storage-failed", f"cannot write: {error}", path=path) from error
+        text = f"cannot write: {reason(error)}"
+        if fs is not None and not is_local(fs) and isinstance(error, PermissionError):
+            text += "; open the project with overlay_root set to where you may write"
+        where = path if fs is None else url_of(fs, path)
+        raise StorageError("storage-failed", text, path=where) from error
 
 
 def write(fs: AbstractFileSystem, path: str, data: bytes) -> None:
@@ -318,7 +405,7 @@ def put(fs: AbstractFileSystem, path: str, data: bytes, version: Version = None)
         ConflictError: it is something else.
         StorageError: `storage-failed`. The object is as before.
     """
-    with writing(path):
+    with writing(path, fs):
         if is_conditional(fs):
             return _put_object(fs, path, data, version)
         if _SSH.isdisjoint(protocols(fs)):
@@ -357,7 +444,7 @@ def create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
     Raises:
         StorageError: `storage-failed`.
     """
-    with writing(path):
+    with writing(path, fs):
         try:
             if _SSH.isdisjoint(protocols(fs)):
                 fs.pipe_file(path, data, mode="create")
@@ -367,6 +454,24 @@ def create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
         except FileExistsError:
             return False
         return True
+
+
+def age(fs: AbstractFileSystem, path: str) -> float:
+    """How many seconds ago a file was written, by the clocks of storage and here; 0 where nobody can say.
+
+    Raises:
+        StorageError: `storage-failed`.
+    """
+    try:
+        written = fs.modified(path)
+    except (FileNotFoundError, NotImplementedError):
+        return 0.0
+    except failures() as error:
+        where = url_of(fs, path)
+        raise StorageError("storage-failed", f"cannot look when it was written: {reason(error)}", path=where) from error
+    if written.tzinfo is None:
+        written = written.replace(tzinfo=datetime.timezone.utc)
+    return (datetime.datetime.now(datetime.timezone.utc) - written).total_seconds()
 
 
 @contextmanager
@@ -450,7 +555,7 @@ def remove_file(fs: AbstractFileSystem, path: str) -> None:
     except FileNotFoundError:
         return
     except failures() as error:
-        raise StorageError("storage-failed", f"cannot remove: {error}", path=path) from error
+        raise StorageError("storage-failed", f"cannot remove: {reason(error)}", path=url_of(fs, path)) from error
 
 
 def remove(fs: AbstractFileSystem, path: str) -> None:
@@ -470,7 +575,7 @@ def remove(fs: AbstractFileSystem, path: str) -> None:
     except FileNotFoundError:
         return
     except failures() as error:
-        raise StorageError("storage-failed", f"cannot remove: {error}", path=path) from error
+        raise StorageError("storage-failed", f"cannot remove: {reason(error)}", path=url_of(fs, path)) from error
 
 
 def _remove_objects(fs: AbstractFileSystem, path: str) -> None:
@@ -487,20 +592,35 @@ def list_directory(fs: AbstractFileSystem, path: str) -> dict[str, bool]:
     """The names in a directory and whether each is a directory; nothing where there is no directory.
 
     Hidden names are left out, as copick does [OVL-008] [EXP-028].
+
+    Raises:
+        StorageError: `storage-failed`. What cannot be listed is no empty directory.
     """
-    if is_local(fs):
-        try:
+    try:
+        if is_local(fs):
             with os.scandir(path) as found:
                 return {entry.name: entry.is_dir() for entry in found if not entry.name.startswith(".")}
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-    try:
-        entries = fs.ls(path, detail=True)
+        entries = _entries(fs, path)
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except failures(ValueError) as error:
+        text = f"cannot list this directory: {reason(error)}"
+        raise StorageError("storage-failed", text, path=url_of(fs, path)) from error
     names = {}
     for entry in entries:
         name = _urls.unescaped(posixpath.basename(entry["name"].rstrip("/")), path)
         if name and not name.startswith("."):
             names[name] = entry["type"] == "directory"
     return names
+
+
+def _entries(fs: AbstractFileSystem, path: str) -> list[dict[str, Any]]:
+    """What is in a directory now, whoever wrote it; on S3 in one request, also where there is none."""
+    fs.invalidate_cache(path)  # fsspec keeps listings
+    if not is_conditional(fs):
+        found: list[dict[str, Any]] = fs.ls(path, detail=True)
+        return found
+    # `ls` asks again where there is nothing, in the directory above.
+    found = sync(fs.loop, fs._lsdir, path)
+    fs.invalidate_cache(path)
+    return [entry for entry in found if entry["name"].rstrip("/") != path]

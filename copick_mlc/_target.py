@@ -101,7 +101,7 @@ class Target:
         for column in row.table.columns[: row.table.key_count]:
             if column.data_type == "sc:Text":
                 _urls.check_name(getattr(row, column.name), f"the {column.name} of a row in {row.table.name}")
-        return self.fs, f"{self.path}/{row.canonical_url}"  # [LAY-003] [OVL-002]
+        return self.fs, f"{self.path}/{_urls.escaped(row.canonical_url, self.path)}"  # [LAY-003] [OVL-002]
 
     def claim(self, row: Row) -> tuple[AbstractFileSystem, str]:
         """As `place`, and safe to write to: no removal is waiting for what lies there.

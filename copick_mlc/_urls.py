@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from copick_mlc.errors import DataError, UsageError
 
@@ -26,10 +26,13 @@ PORTAL = "s3://cryoet-data-portal-public/"
 #: Protocols that fsspec can only read.
 READ_ONLY_PROTOCOLS = frozenset({"http", "https", "zip", "tar", "libarchive", "github", "git", "data", "reference"})
 
+#: fsspec's caches of files that were read over another protocol, as in `simplecache::s3://…`.
+CACHES = frozenset({"simplecache", "filecache", "blockcache", "cached"})
+
 
 def normalise(location: str | os.PathLike[str]) -> str:
     """The absolute URL of a location: any fsspec URL as it is, a local path absolute and without a scheme."""
-    text = os.fspath(location)
+    text = _without_directories(os.fspath(location))
     if "::" in text:
         return text
     for scheme in _LOCAL:
@@ -40,6 +43,18 @@ def normalise(location: str | os.PathLike[str]) -> str:
         if _SCHEME.match(text):
             return text.rstrip("/") if text.rstrip("/").partition("://")[2] else text
     return os.path.abspath(os.path.expanduser(text))
+
+
+def _without_directories(url: str) -> str:
+    """The URL without its links `dir://`, which say no more than a longer path: `dir://a::s3://b` is `s3://b/a`."""
+    *links, last = url.split("::")
+    for link in reversed(links):
+        if link.startswith("dir://"):
+            inner = link.removeprefix("dir://").strip("/")
+            last = join(last, inner) if inner else last
+        else:
+            last = f"{link}::{last}"
+    return last
 
 
 def is_absolute(cell: str) -> bool:
@@ -55,11 +70,15 @@ def is_local(url: str) -> bool:
     return any(link.startswith(_LOCAL) or not (_SCHEME.match(link) or _PROTOCOL.fullmatch(link)) for link in links)
 
 
+def _place(links: list[str]) -> int:
+    """Which link of a chained URL has the place: the first with a path. Links before it only name a protocol."""
+    return next((i for i, link in enumerate(links) if "://" in link or link.startswith("/")), len(links) - 1)
+
+
 def _edit(url: str, change: str | None) -> str:
     """The parent directory of a URL (`change` None), or the URL with `change` joined to it."""
     links = url.split("::")
-    # Of a chained URL the first link with a path has the place; links before it only name a protocol.
-    at = next((i for i, link in enumerate(links) if "://" in link or link.startswith("/")), len(links) - 1)
+    at = _place(links)
     scheme, separator, path = links[at].rpartition("://")
     if change is None:
         path = path.rstrip("/").rpartition("/")[0] or ("/" if path.startswith("/") else "")
@@ -99,12 +118,30 @@ def absolute(base: str, cell: str) -> str:
         return normalise(cell)  # [URL-003]
     if ".." in cell and posixpath.normpath(cell).split("/")[0] == "..":
         raise DataError("url-outside", f"the URL {cell!r} climbs out of the base URL {base!r}", column="url")
-    return join(base, cell)  # [URL-002]
+    return join(base, escaped(cell, base))  # [URL-002]
 
 
 def escaped(cell: str, base: str) -> str:
     """A relative URL cell as it goes below `base`; over http, where `#` and `%` mean something, escaped [URL-008]."""
-    return quote(cell) if base.startswith(("http://", "https://")) else cell
+    return quote(cell) if _is_http(base) else cell
+
+
+def unescaped(name: str, base: str) -> str:
+    """A name that a listing below `base` gives, as it stands in a relative URL cell."""
+    return unquote(name) if _is_http(base) else name
+
+
+def _is_http(url: str) -> bool:
+    links = url.split("::")
+    return links[_place(links)].startswith(("http://", "https://"))
+
+
+def cell(url: str, base: str) -> str | None:
+    """The relative URL cell that leads from `base` to `url`, or None where there is none."""
+    found = relative(url, base)
+    if found is None or not _is_http(base):
+        return found
+    return None if re.search("[?#]", found) else unquote(found)
 
 
 def relative(url: str, base: str) -> str | None:

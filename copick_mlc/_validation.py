@@ -66,21 +66,22 @@ def validate(document: Mapping[str, Any], path: str) -> list[str]:
     return opened.warnings
 
 
-def check(url: str, *, records: bool = False, hosts: Collection[str] = ()) -> Report:
+def check(url: str, *, records: bool = False, hosts: Collection[str] = (), **options: Any) -> Report:
     """Look at the manifest and the tables of a project, and have mlcroissant do so; no data is looked at.
 
     Args:
         url: Location of a metadata.json.
         records: Whether mlcroissant reads the records of every record set.
         hosts: The hosts, of `_hosts.HOSTS`, whose wishes are looked at.
+        **options: As `Project`.
 
     Raises:
         UsageError: `option-invalid`, where mlcroissant is not installed.
     """
     _mlcroissant()
-    project, report = examine(url, tables_report)
+    project, report = examine(url, tables_report, **options)
     report.with_data = False
-    document = project.manifest.document if project is not None else _document(url)
+    document = project.manifest.document if project is not None else _document(url, options.get("fs_args"))
     if document is None:
         return report
     if project is None:
@@ -225,10 +226,10 @@ def _lines(texts: list[str]) -> list[str]:
 # --- the manifest ----------------------------------------------------------------------------------------
 
 
-def _document(url: str) -> dict[str, Any] | None:
+def _document(url: str, fs_args: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The document of a manifest that is none of a copick project; None where there is no JSON object."""
     try:
-        fs, path = _storage.open_location(_urls.normalise(url))
+        fs, path = _storage.open_location(_urls.normalise(url), fs_args)
         value = _manifest.parse((_storage.read_if_there(fs, path) or b"").decode("utf-8-sig"))
     except (CroissantError, ValueError, RecursionError):  # told already
         return None

@@ -69,16 +69,27 @@ class Report:
         }
 
 
-def verify(url: str) -> Report:
-    """Look at everything there is of a project. Nothing is written."""
-    return examine(url, _report)[1]
+def verify(url: str, **options: Any) -> Report:
+    """Look at everything there is of a project. Nothing is written.
+
+    Args:
+        url: Path or fsspec URL of a metadata.json.
+        **options: As `Project`.
+    """
+    return examine(url, _report, **options)[1]
 
 
-def examine(url: str, look: Callable[[Project], Report]) -> tuple[Project | None, Report]:
-    """Look at a project, again where a writer changed it meanwhile; None for one whose manifest cannot be read."""
+def examine(url: str, look: Callable[[Project], Report], **options: Any) -> tuple[Project | None, Report]:
+    """Look at a project, again where a writer changed it meanwhile; None for one whose manifest cannot be read.
+
+    Args:
+        url: Path or fsspec URL of a metadata.json.
+        look: What looks at it.
+        **options: As `Project`.
+    """
     try:
         for _ in range(_ROUNDS):
-            project = settled(url)
+            project = settled(url, **options)
             report = look(project)
             # What was found may be what somebody changed meanwhile.
             if not report.findings or _commit.read_manifest(project.fs, project.path) == project.raw:
@@ -89,20 +100,20 @@ def examine(url: str, look: Callable[[Project], Report]) -> tuple[Project | None
     return project, report
 
 
-def settled(url: str) -> Project:
-    """The project, once no writer is within a commit, or after a while.
+def settled(url: str, **options: Any) -> Project:
+    """The project, once no writer is within a commit, or after a while; the options are as in `Project`.
 
     Raises:
         MissingError, DataError, StorageError: as `CroissantIndex.from_url`.
     """
     for pause in _PAUSES:
-        project = Project(url)
+        project = Project(url, **options)
         codes = {error.code for _, error in project.problems}
         torn = project.checksums or "table-missing" in codes or project.unfinished() is not None or project.leftovers()
         if not torn:
             return project
         time.sleep(pause)
-    return Project(url)
+    return Project(url, **options)
 
 
 def tables_report(project: Project) -> Report:
@@ -148,7 +159,7 @@ def _of_commits(project: Project) -> Iterator[Finding]:
         outcome = "repair finishes it" if complete else "repair takes it back, for not all of it is there"
         state = "complete" if complete else "incomplete"
         message = f"a writer was killed within a commit, which is {state}; {outcome}, and so does the next writer"
-        yield Finding("commit-unfinished", message, path=f"{project.path}.pending")
+        yield Finding("commit-unfinished", message, path=min(project.staged, default=f"{project.path}.pending"))
     for path in project.leftovers():
         yield Finding(
             "leftover", "a killed writer left this; repair removes it, and so does the next writer", path=path

@@ -219,7 +219,7 @@ def is_there(fs: AbstractFileSystem, path: str) -> bool:
         return _storage.exists(fs, path)
     try:
         return has_content(open_store(fs, path, writable=False)) or _storage.exists(fs, path)
-    except _storage.failures() as error:
+    except _storage.failures(TypeError) as error:  # an option that is none
         raise StorageError("storage-failed", f"cannot look what is there: {error}", path=path) from error
 
 

@@ -7,7 +7,10 @@ happened. Codes are contract, message texts are not. Rules: SPEC.md, appendix A,
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+from copick_mlc._credentials import stripped
 
 #: Every code and what it means.
 CODES = {
@@ -42,8 +45,12 @@ CODES = {
 }
 
 
+# A URL in a text, with all links of a chained one.
+_URL = re.compile(r"""[^\s'"<>()]+://[^\s'"<>]+""")
+
+
 class CroissantError(Exception):
-    """Base of all errors of copick_mlc.
+    """Base of all errors of copick_mlc. No URL in it has credentials.
 
     Attributes:
         code: One of `CODES`.
@@ -63,10 +70,11 @@ class CroissantError(Exception):
     ) -> None:
         if code not in CODES:
             raise AssertionError(f"undeclared error code {code!r}")
+        message = _URL.sub(lambda match: stripped(match[0]), message)
         super().__init__(message)
         self.code = code
         self.message = message
-        self.path = path
+        self.path = None if path is None else stripped(str(path))
         self.line = line
         self.column = column
 

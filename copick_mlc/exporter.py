@@ -54,6 +54,7 @@ def export_croissant(
     url: str | None = None,
     keywords: str | Iterable[str] | None = None,
     rai: Mapping[str, Any] | None = None,
+    croissant_fs_args: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
     executor: Executor | None = None,
 ) -> str:
@@ -101,9 +102,11 @@ def export_croissant(
         url: Its web page [EXP-044].
         keywords: Its keywords; a str is one [EXP-044].
         rai: Properties of the responsible-AI and provenance vocabularies, by `rai:` or `prov:` name [EXP-045].
+        croissant_fs_args: fsspec options for `project_root`.
         progress: Called with the number of runs that are done, and of all.
         executor: Who lists and reads what is exported: threads, processes, `dask.distributed.Client().get_executor()`
-            or MPI, as a `concurrent.futures.Executor`. The bytes are the same.
+            or MPI, as a `concurrent.futures.Executor`. The bytes are the same. Without it this thread does, or threads
+            where it would wait for remote storage.
 
     Returns:
         Path or URL of the metadata.json that was written.
@@ -112,6 +115,7 @@ def export_croissant(
         ExistsError: `exists`, where there is a manifest or a table already, without `force` [EXP-006].
         UsageError: `option-invalid`, `source-unsupported` [EXP-024], `name-invalid`.
         DataError: `manifest-rejected` [EXP-023]; also for what cannot be read of a Croissant source.
+        ReadOnlyError: `read-only`, where the storage of `project_root` can only be read; nothing is read then.
         LockedError: `locked`, where another process writes all the time.
         StorageError: `storage-failed`.
     """
@@ -147,6 +151,7 @@ def export_croissant(
         url=url,
         keywords=keywords,
         rai=rai,
+        croissant_fs_args=croissant_fs_args,
     )
     return Export(root, project_root, options, progress, executor).write()
 
@@ -174,6 +179,8 @@ def append_croissant(
     splits: Mapping[str, Iterable[str]] | None = None,
     compute_file_sha256: bool = True,
     validate: bool = True,
+    croissant_base_url: str | os.PathLike[str] | None = None,
+    croissant_fs_args: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
     executor: Executor | None = None,
 ) -> str:
@@ -206,6 +213,8 @@ def append_croissant(
         splits: As in `export_croissant`, for the runs that are added [APP-008].
         compute_file_sha256: As in `export_croissant`.
         validate: As in `export_croissant`.
+        croissant_base_url: What relative URLs of the manifest are relative to, in place of `copick:baseUrl`.
+        croissant_fs_args: fsspec options for metadata.json and the CSVs.
         progress: As in `export_croissant`.
         executor: As in `export_croissant`.
 
@@ -244,6 +253,8 @@ def append_croissant(
         choices,
         splits=splits or {},
         validate=validate,
+        base_url=croissant_base_url,
+        fs_args=croissant_fs_args,
         progress=progress,
         executor=executor,
     )
@@ -255,6 +266,7 @@ def set_splits(
     *,
     clear_existing: bool = False,
     unassign: Iterable[str] | None = None,
+    croissant_fs_args: Mapping[str, Any] | None = None,
 ) -> str:
     """Assign runs of an existing manifest to splits, in one commit, all or none.
 
@@ -263,6 +275,7 @@ def set_splits(
         mapping: Run names by split; a str is one name.
         clear_existing: Whether runs that are not mentioned lose their split.
         unassign: Names of runs that lose their split, whatever `mapping` says.
+        croissant_fs_args: fsspec options for metadata.json and the CSVs.
 
     Returns:
         Path or URL of the metadata.json.
@@ -273,7 +286,7 @@ def set_splits(
         ReadOnlyError: `read-only`, where the manifest cannot be written.
         LockedError, StorageError: as `CroissantIndex.commit`.
     """
-    index = writable_index(dest_metadata_path)
+    index = writable_index(dest_metadata_path, fs_args=croissant_fs_args)
     gone = [unassign] if isinstance(unassign, str) else list(unassign or [])
     with index.exclusive():  # before runs.csv is read, so that nobody else adds, removes or changes a run meanwhile
         if unknown := sorted(name for name in gone if not index.has("runs", name)):

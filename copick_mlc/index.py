@@ -112,7 +112,6 @@ class CroissantIndex:
         self.static_fs_args = dict(static_fs_args or {})
         self._fs_args = dict(fs_args or {})
         self._override = _urls.normalise(base_url_override) if base_url_override else None
-        self._fs, self._path = _storage.open_uncached(self.url, self._fs_args)
         self.lock = threading.RLock()
         self._depth = 0
         self._pending = Pending()
@@ -123,6 +122,9 @@ class CroissantIndex:
         self._snapshot = self._read()
 
     def _read(self) -> Snapshot:
+        # Anew: an archive may have been replaced, and a connection lost.
+        self._fs, self._path = _storage.open_uncached(self.url, self._fs_args)
+        self._base = None
         return Snapshot(self._fs, self._path, self.url, self._override)
 
     @classmethod
@@ -634,7 +636,7 @@ class CroissantIndex:
         self._snapshot.refresh()  # [BAT-011]
         changed = self._changed()
         if changed is not None:
-            _commit.publish(self._fs, self._path, changed.contents, changed.raw)
+            _commit.publish(self._fs, self._path, changed.contents, changed.raw, self._snapshot.raw)
             signatures = {path: _storage.signature(self._fs, path) for path in changed.contents}
             self._take(changed, signatures)
 
@@ -649,10 +651,11 @@ class CroissantIndex:
             if changed is None:
                 _storage.concurrently([*early, *late])
                 return
-            raw, version = _remote.prepare(self._fs, self._path, changed.contents, early)
+            found, version = _remote.prepare(self._fs, self._path, changed.contents, early)
+            raw = found or b""
             early = []
             try:
-                if snapshot.is_current(raw):
+                if raw == snapshot.raw:
                     _storage.concurrently(late)
                     late = []
                     self._check_lock()

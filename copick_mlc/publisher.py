@@ -17,7 +17,7 @@ from typing import Any
 from copick.models import CopickRoot
 
 from copick_mlc import _credentials, _layout, _storage, _urls
-from copick_mlc._copying import Copy, copy_all
+from copick_mlc._copying import Copy, copy_all, sizes
 from copick_mlc._exporting import Dataset, Export, ExportOptions
 from copick_mlc._source import Place, Source
 from copick_mlc.errors import CroissantWarning, ReadOnlyError, UsageError
@@ -100,7 +100,7 @@ class Publication:
         self._progress = progress
         self._executor = executor
         self._export = Export(root, project_root, options, executor=executor, edit=self._edited)
-        self._target = Place.at(os.fspath(project_root))
+        self._target = Place.at(os.fspath(project_root), options.croissant_fs_args)
         self.url = self._export.url
 
     def preview(self) -> Preview:
@@ -111,8 +111,8 @@ class Publication:
         """
         self._check_target()
         dataset = self._export.preview()
-        sizes = [copy.size() for copy in self._copies(dataset)]
-        return Preview(dataset, len(sizes), sum(files for files, _ in sizes), sum(size for _, size in sizes))
+        found = sizes(self._copies(dataset))
+        return Preview(dataset, len(found), sum(files for files, _ in found), sum(size for _, size in found))
 
     def write(self) -> str:
         """Copy, and put the dataset in place.

@@ -129,9 +129,10 @@ class CopickRootMLC(CopickRoot):
         url = _urls.normalise(root) if root else self.index.base_url
         options = dict((self.config.overlay_fs_args if root else self.index.static_fs_args) or {})
         if not _urls.is_local(url) and root:
-            from copick.util.reconnecting_fs import ReconnectingFileSystem
+            from copick_mlc._reconnecting import Reconnecting
 
-            fs = ReconnectingFileSystem(url, options)
+            _storage.open_location(url, options)  # which says what is wrong
+            fs = Reconnecting(url, _storage.options_for(url, options))
             return Target(self.index, fs, fs._strip_protocol(url), indexed=False)
         if _urls.is_local(url) and "::" not in url:
             options["auto_mkdir"] = True  # zarr makes a directory for each chunk
@@ -187,15 +188,20 @@ class CopickRootMLC(CopickRoot):
         if self.index.find(row) is not None:
             return True
         fs, path = self.target.place(row)
-        if not self.target.indexed and _layout.is_listed(row) and fs.isdir(path):  # [OVL-008] [OVL-010]
+        # [OVL-008] [OVL-010]
+        if not self.target.indexed and _layout.is_listed(row) and _storage.is_directory(fs, path):
             return True
         if create:
-            self.target.claim(row)
-            if not self.target.indexed:
-                _make_overlay_directory(fs, path)
-            with _storage.made_directory(fs, path):  # the project's; an overlay's is there by now
-                self.target.record(row)  # [RUN-004]
+            self._make(row)
         return create
+
+    def _make(self, row: RunRow | VoxelSpacingRow) -> None:
+        """Make a run or voxel spacing that does not exist."""
+        fs, path = self.target.claim(row)
+        if not self.target.indexed:
+            _make_overlay_directory(fs, path)
+        with _storage.made_directory(fs, path):  # the project's; an overlay's is there by now
+            self.target.record(row)  # [RUN-004]
 
     # --- runs --------------------------------------------------------------------------------------------
 

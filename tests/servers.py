@@ -108,6 +108,9 @@ class S3Objects:
         """The bytes of each object, by key."""
         return {key: found.value for key, found in sorted(self._backend.get_bucket(self._bucket).keys.items())}
 
+    def object(self, key: str) -> Any:
+        return self._backend.get_bucket(self._bucket).keys[key]
+
     def put(self, key: str, data: bytes) -> None:
         self._backend.put_object(self._bucket, key, data)
 

@@ -36,7 +36,7 @@ def test_whoever_dies_or_fails_leaves_the_old_state_or_the_new_one(scenario: str
 # What is found must be what goes wrong; without that, the tests above could be passing because nothing is looked at.
 _BROKEN = {
     "the manifest is not pending first": """
-def publish(fs, path, tables, manifest):
+def publish(fs, path, tables, manifest, read):
     for place, data in [*tables.items(), (path, manifest)]:
         _storage.write(fs, place, data)
 _commit.publish = publish
@@ -48,9 +48,12 @@ def write(fs, path, data):
         with open(path, "wb") as file:
             file.write(data)
 _storage.write = write
-_commit.publish = lambda fs, path, tables, manifest: [write(fs, *file) for file in [*tables.items(), (path, manifest)]]
+def publish(fs, path, tables, manifest, read):
+    for place, data in [*tables.items(), (path, manifest)]:
+        write(fs, place, data)
+_commit.publish = publish
 """,
-    "nobody removes what is left": "_commit.leftovers = lambda fs, path: []",
+    "nobody removes what is left": "_commit.leftovers = lambda fs, path, staged=None: []",
 }
 
 

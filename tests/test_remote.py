@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import threading
@@ -23,7 +24,9 @@ from copick_mlc import (
     from_croissant,
 )
 from copick_mlc._manifest import Manifest
+from copick_mlc._repair import repair
 from copick_mlc._tables import TABLES
+from copick_mlc._verify import verify
 from copick_mlc.errors import CroissantWarning, LockedError, StorageError
 from copick_mlc.index import RunRow
 from tests.conftest import Bucket
@@ -57,6 +60,10 @@ class Remote:
     def objects(self) -> dict[str, bytes]:
         """The bytes of all objects, by path in the project."""
         return {path.removeprefix("project/"): data for path, data in self._objects.all().items()}
+
+    def object(self, path: str) -> Any:
+        """An object as moto has it."""
+        return self._objects.object(f"project/{path}")
 
     def put(self, path: str, data: bytes) -> None:
         self._objects.put(f"project/{path}", data)
@@ -516,6 +523,45 @@ def test_a_staged_table_that_cannot_be_removed_does_no_harm(remote: Remote) -> N
         new_picks(root, "1")
     assert rule.hits
     assert sessions(remote.open()) == {"1"}
+
+
+# --- verify and repair -----------------------------------------------------------------------------------
+
+
+def age(remote: Remote, path: str, seconds: float) -> None:
+    """Make an object older."""
+    found = remote.object(path)
+    found.last_modified -= datetime.timedelta(seconds=seconds)
+
+
+def test_repair_puts_staged_tables_in_their_places(remote: Remote) -> None:
+    remote.proxy.fault(is_put("picks.csv"), 403)
+    with pytest.warns(CroissantWarning, match="the commit is made"):
+        new_picks(remote.open(), "1")
+    remote.proxy.heal()
+    assert [finding.kind for finding in verify(remote.url).findings] == ["commit-unfinished"]
+    before = remote.objects()
+    assert repair(remote.url, dry_run=True) == ["finish the commit of a writer that was killed"]
+    assert remote.objects() == before
+    assert repair(remote.url) == ["finish the commit of a writer that was killed"]
+    remote.check()
+    assert repair(remote.url) == []
+    assert verify(remote.url).findings == []
+    assert sessions(remote.open()) == {"1"}
+
+
+def test_repair_removes_what_was_staged_long_ago_and_nothing_younger(remote: Remote) -> None:
+    old, young = (f"Croissant/picks.csv.{digit * 64}.pending" for digit in "ab")
+    other = "Croissant/picks.csv.pending"
+    for path in (old, young, other):
+        remote.put(path, b"staged")
+    age(remote, old, 3600)
+    assert [(finding.kind, str(finding.path).rpartition("/")[2]) for finding in verify(remote.url).findings] == [
+        ("leftover", old.rpartition("/")[2])
+    ]
+    (line,) = repair(remote.url)
+    assert line.startswith("remove ")
+    assert [path for path in remote.objects() if path.endswith(".pending")] == sorted([young, other])
 
 
 # --- storage without conditions --------------------------------------------------------------------------

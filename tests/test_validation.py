@@ -669,7 +669,7 @@ def test_help_has_examples_hosts_and_kinds(capsys: pytest.CaptureFixture[str]) -
         main(["validate", "--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    assert text.partition("examples:")[2].count("python -m copick_mlc validate ") == 3
+    assert text.partition("examples:")[2].count("python -m copick_mlc validate ") == 4
     assert all(f"\n  {name} " in text for name in [*_hosts.HOSTS, *VALIDATION_KINDS])
 
 
