@@ -229,7 +229,7 @@ class Volume(Artifact):
         target = self._project.target
         if not _storage.is_local(fs):
             create = partial(create_store, fs, path)
-            target.write_remotely(self.identity, create, partial(_storage.remove, fs, path))
+            target.write_remotely(self.identity, create, partial(_storage.remove_file, fs, f"{path}/.zgroup"))
             return
         with target.exclusive():
             if not fs.isdir(path):

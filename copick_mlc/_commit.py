@@ -73,9 +73,10 @@ def read_table(fs: AbstractFileSystem, path: str, sha256: str | None, what: str)
     Raises:
         MissingError, StorageError: `table-missing` [CSV-006], `storage-failed` [CSV-022].
     """
-    version: object = _storage.signature(fs, path)
+    version: object = None
     try:
         if _storage.is_local(fs):
+            version = _storage.signature(fs, path)
             data = _storage.read(fs, path, "table-missing", what)
         else:
             data, version = _storage.read_versioned(fs, path, "table-missing", what)
@@ -221,12 +222,12 @@ def _publish_remotely(
             raise ConflictError(path)
         _remote.commit(fs, path, manifest, version)
     except ConflictError as error:
-        _remote.unstage(fs, tables)
+        _remote.withdraw(fs, path, tables)
         raise LockedError(
             "locked", "another process wrote to this project meanwhile, and nothing was written; try again", path=path
         ) from error
     except StorageError:
-        _remote.unstage(fs, tables)
+        _remote.withdraw(fs, path, tables)
         raise
     _remote.settle(fs, path, tables, versions, partial(declares, fs, path))
 

@@ -158,7 +158,7 @@ class Export:
         return self.url
 
     def _check_target(self) -> None:
-        """Raise where nothing can be written, before anything is read; local directories may be made yet."""
+        """Raise where nothing can be written [EXP-047]; local directories may be made yet."""
         if not _storage.is_local(self._fs) and (reason := _storage.write_reason(self._fs, self._path)):
             raise ReadOnlyError(
                 "read-only", f"nothing can be exported there: {reason}; choose another directory", path=self.url

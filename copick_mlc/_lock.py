@@ -33,6 +33,8 @@ LEASE_SECONDS = 30.0
 
 _PAUSE_SECONDS = 0.05
 _REMOTE_PAUSE_SECONDS = 0.5
+# How often in turn the object may be gone again when it is looked at, and yet nobody can make it.
+_MISSES = 5
 # No link is followed at the name of the lock: a project from elsewhere could name any file with it.
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 # What systems say that have no locks, as some network file systems.
@@ -237,9 +239,12 @@ class _ObjectLock:
     def acquire(self, wait: float) -> None:
         """Make the object, or remove that of somebody who has not renewed it for long."""
         deadline = time.monotonic() + wait
-        seen, since = b"", time.monotonic()
+        seen, since, misses = b"", time.monotonic(), 0
         while not _storage.create(self._fs, self._path, self._stamp()):
             found = _storage.read_if_there(self._fs, self._path) or b""
+            misses = 0 if found else misses + 1
+            if misses > _MISSES:
+                raise StorageError("storage-failed", "cannot write: something is in the way", path=self._path)
             if found != seen:
                 seen, since = found, time.monotonic()
             elif time.monotonic() - since > LEASE_SECONDS:

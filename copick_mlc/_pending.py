@@ -15,6 +15,7 @@ from fsspec import AbstractFileSystem
 
 from copick_mlc import _storage
 from copick_mlc._snapshot import Snapshot
+from copick_mlc._storage import Version
 from copick_mlc._tables import Key, MeshRow, PicksRow, Row
 
 
@@ -28,15 +29,15 @@ class _Written:
     signature: object
 
     def is_untouched(self) -> bool:
-        """Whether nobody touched it since; on other storage than the local disk nobody can tell."""
+        """Whether nobody touched it since, as far as the storage can tell."""
         return _storage.signature(self.fs, self.path) == self.signature
 
     def exists(self) -> bool:
         return _storage.exists(self.fs, self.path)
 
-    def checksum(self) -> str | None:
+    def checksum(self, is_untouched: bool) -> str | None:
         """The sha256 of the file as it is now."""
-        if self.is_untouched():
+        if is_untouched:
             return getattr(self.row, "sha256", None)
         data = _storage.read(self.fs, self.path, "data-missing", f"the file of {self.row.key}")
         return hashlib.sha256(data).hexdigest()
@@ -50,7 +51,8 @@ class Pending:
         objects: Definitions of pickable objects, by name.
         going: What finds the rows that go with something that is deleted.
         written: Data that was written in a batch, by table and key.
-        writes: What writes the data of rows, and whether that replaces other data, where the commit is to do it.
+        writes: What writes the data of new rows at the same time as the commit of these is prepared.
+        replaces: What replaces the data of rows once the commit is prepared.
         checks: What looks at the new manifest before anything is written.
         deferred: Actions for when the commit is made.
     """
@@ -58,13 +60,20 @@ class Pending:
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     going: list[Callable[[], Iterable[Row]]] = field(default_factory=list)
     written: dict[tuple[str, Key], _Written] = field(default_factory=dict)
-    writes: list[tuple[Callable[[], None], bool]] = field(default_factory=list)
+    writes: list[Callable[[], object]] = field(default_factory=list)
+    replaces: list[Callable[[], object]] = field(default_factory=list)
     checks: list[Callable[[Mapping[str, Any]], object]] = field(default_factory=list)
     deferred: list[Callable[[], None]] = field(default_factory=list)
 
-    def wrote(self, row: Row, fs: AbstractFileSystem, path: str) -> None:
-        """Note that the data of a row was written."""
-        self.written[row.table.name, row.key] = _Written(row, fs, path, _storage.signature(fs, path))
+    def wrote(self, row: Row, fs: AbstractFileSystem, path: str, version: Version = None) -> None:
+        """Note that the data of a row was written, and what version that is, where it is known."""
+        if not _storage.is_local(fs):  # where there may be no directories
+            if not row.table.has_url:
+                return
+            if row.table.canonical.endswith(".zarr"):
+                path = f"{path}/.zgroup"
+        signature = version or _storage.signature(fs, path)
+        self.written[row.table.name, row.key] = _Written(row, fs, path, signature)
 
     def bring_up_to_date(self, snapshot: Snapshot) -> None:
         """Change the rows that the state of the project, now that it can no longer change, asks to be changed.
@@ -76,11 +85,13 @@ class Pending:
             state = snapshot.state(row.table)
             if row.key not in state.changes.get(row.group, {}):
                 state.change(row.group, row.key, None)
-        for written in self.written.values():
-            _settle(snapshot, written)
+        calls = [written.is_untouched for written in self.written.values()]
+        untouched = [call() for call in calls] if snapshot.is_local else _storage.concurrently(calls)
+        for written, is_untouched in zip(self.written.values(), untouched, strict=True):
+            _settle(snapshot, written, is_untouched)
 
 
-def _settle(snapshot: Snapshot, written: _Written) -> None:
+def _settle(snapshot: Snapshot, written: _Written, is_untouched: bool) -> None:
     """Have a row fit its data, which others may have written since, or deleted with the row."""
     group, key = written.row.group, written.row.key
     state = snapshot.state(written.row.table)
@@ -89,8 +100,8 @@ def _settle(snapshot: Snapshot, written: _Written) -> None:
         # Removed by others; where it was already as it should be, no change puts it again.
         if key not in state.changes.get(group, {}) and written.exists():
             state.change(group, key, written.row)  # [BAT-022]
-    elif not written.is_untouched() and not written.exists():
+    elif not is_untouched and not written.exists():
         if key not in state.original.group(group):
             state.change(group, key, None)  # [BAT-021]
-    elif isinstance(row, (PicksRow, MeshRow)) and row.sha256 != (checksum := written.checksum()):
+    elif isinstance(row, (PicksRow, MeshRow)) and row.sha256 != (checksum := written.checksum(is_untouched)):
         state.change(group, key, replace(row, sha256=checksum))  # [BAT-020]

@@ -37,7 +37,7 @@ def prepare(
     fs: AbstractFileSystem,
     path: str,
     tables: Mapping[str, bytes],
-    writes: Iterable[Callable[[], None]] = (),
+    writes: Iterable[Callable[[], object]] = (),
     *,
     is_new: bool = False,
 ) -> tuple[bytes | None, Version]:
@@ -66,12 +66,12 @@ def prepare(
                 raise
             found.append((None, ABSENT))
 
-    calls: list[Callable[[], None]] = [read, *writes]
+    calls: list[Callable[[], object]] = [read, *writes]
     calls += [partial(_storage.write, fs, place, data) for place, data in _staged(tables).items()]
     try:
         _storage.concurrently(calls)
     except BaseException:
-        unstage(fs, tables)
+        withdraw(fs, path, tables)
         raise
     return found[0]
 
@@ -159,8 +159,31 @@ def settle(
     return done
 
 
+def withdraw(fs: AbstractFileSystem, path: str, tables: Mapping[str, bytes], manifest: bytes | None = None) -> None:
+    """Remove what was staged of tables for a commit that is not made.
+
+    Others may have made a commit with just the same tables. What the manifest names stays, and all where that is not
+    known [COM-017].
+
+    Args:
+        fs: The file system.
+        path: Path of metadata.json.
+        tables: The bytes of tables, by path.
+        manifest: The bytes of the manifest as it is now; None for having them read.
+    """
+    if manifest is None:
+        try:
+            manifest = _storage.read_if_there(fs, path) or b""
+        except StorageError:
+            return
+    unneeded = {
+        place: data for place, data in tables.items() if hashlib.sha256(data).hexdigest().encode() not in manifest
+    }
+    unstage(fs, unneeded)
+
+
 def unstage(fs: AbstractFileSystem, tables: Mapping[str, bytes]) -> None:
-    """Remove what was staged of tables, if it can be removed; what cannot does no harm."""
+    """Remove what was staged of tables that are in their places; what cannot be removed does no harm."""
 
     def remove(place: str) -> None:
         with suppress(StorageError):

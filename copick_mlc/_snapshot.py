@@ -32,6 +32,7 @@ class Snapshot:
 
     Attributes:
         fs: The file system of manifest and tables.
+        is_local: Whether that is the local disk.
         path: Path of metadata.json in it.
         url: Absolute URL of metadata.json.
         raw: The bytes of the manifest.
@@ -50,7 +51,7 @@ class Snapshot:
         self._override = override
         self.states: dict[str, TableState] = {}
         self._ahead: dict[str, TableBytes] = {}  # tables that were read before anybody asked for them, by name
-        self._is_local = _storage.is_local(fs)
+        self.is_local = _storage.is_local(fs)
         raw = _commit.read_manifest(fs, path)
         self.take(raw, Manifest(raw, url))
 
@@ -92,7 +93,7 @@ class Snapshot:
 
         What is wrong with one is said when somebody asks for it.
         """
-        if self._is_local:
+        if self.is_local:
             return
         declared = {name: self.manifest.sha256(TABLES[name]) for name in names}
         read = {name: found.sha256 for name, found in self._ahead.items()}
@@ -176,7 +177,7 @@ class Snapshot:
 
     def _was_replaced(self, state: TableState) -> bool:
         """Whether a local file is another one than was read."""
-        return self._is_local and _storage.signature(self.fs, self.file_path(state.file.table)) != state.version
+        return self.is_local and _storage.signature(self.fs, self.file_path(state.file.table)) != state.version
 
     def check_unread(self, table: Table) -> None:
         """Refuse to replace a CSV that nobody has read, because the manifest does not declare it [CSV-032].
@@ -225,14 +226,14 @@ class Snapshot:
                         raise
                     pauses += 1
                     time.sleep(_RETRY_SECONDS * pauses)
-        version = None if self._is_local else _storage.ABSENT
+        version = None if self.is_local else _storage.ABSENT
         return TableState(TableFile(table, path, encode_table(table, [])), "", version)  # [MAN-008]
 
     def _refresh_thoroughly(self) -> bool:
         """As `refresh`, and where that finds nothing new, look for a local writer's that was killed [COM-016]."""
         if self.refresh():
             return True
-        pending = None if self._is_local else _commit.read_pending(self.fs, self.path)
+        pending = None if self.is_local else _commit.read_pending(self.fs, self.path)
         return pending is not None and self.take_over(pending)
 
     def _read(self, table: Table, path: str) -> TableBytes:

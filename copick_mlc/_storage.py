@@ -115,6 +115,12 @@ def _is_closed(fs: AbstractFileSystem) -> bool:
     return client is not None and bool(client.is_closed())
 
 
+def forget(fs: AbstractFileSystem) -> None:
+    """Have fsspec make a file system over SSH anew when it is opened next: it may be lost, and not know that yet."""
+    if not _SSH.isdisjoint(protocols(fs)):
+        type(getattr(fs, "_fs", fs)).clear_instance_cache()
+
+
 def options_for(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options but those for protocols that the URL does not have; fsspec hands them to one that it has."""
     links = url.split("::")
@@ -307,14 +313,31 @@ def read_if_there(fs: AbstractFileSystem, path: str) -> bytes | None:
 
 
 def signature(fs: AbstractFileSystem, path: str) -> object:
-    """Something that changes when a local file is replaced; None on other storage."""
+    """Something that changes when a file is replaced; None where there is none, or where nobody can tell.
+
+    Raises:
+        StorageError: `storage-failed`, on other storage than the local disk.
+    """
+    if is_conditional(fs):
+        return version_of(fs, path) or None
     if not is_local(fs):
-        return None
+        return _info_of(fs, path)
     try:
         status = os.stat(path)
     except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _info_of(fs: AbstractFileSystem, path: str) -> str | None:
+    """What fsspec makes of all that a file system says of a file."""
+    try:
+        with _reading(fs, path, "data-missing", "a file"):
+            fs.invalidate_cache(path)
+            found: str = fs.ukey(path)
+            return found
+    except MissingError:
+        return None
 
 
 def write_reason(fs: AbstractFileSystem, path: str) -> str | None:
@@ -368,15 +391,17 @@ def writing(path: str, fs: AbstractFileSystem | None = None) -> Iterator[None]:
         raise StorageError("storage-failed", text, path=where) from error
 
 
-def write(fs: AbstractFileSystem, path: str, data: bytes) -> None:
+def write(fs: AbstractFileSystem, path: str, data: bytes) -> Version:
     """Replace a file. On the local disk it keeps its mode [BAT-016], and a symbolic link its place [BAT-017].
+
+    Returns:
+        The version that it has then, where that is known.
 
     Raises:
         StorageError: `storage-failed`. The file is as before.
     """
     if not is_local(fs):
-        put(fs, path, data)
-        return
+        return put(fs, path, data)
     with writing(path):
         target = os.path.realpath(path)  # [BAT-017]
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -387,6 +412,7 @@ def write(fs: AbstractFileSystem, path: str, data: bytes) -> None:
             discard(temporary)
             raise
         sync_directory(os.path.dirname(target))
+    return None
 
 
 def put(fs: AbstractFileSystem, path: str, data: bytes, version: Version = None) -> Version:

@@ -155,14 +155,16 @@ class Target:
                     _storage.write(fs, path, before)
                 raise
 
-    def write_remotely(self, row: Row, write: Callable[[], None], remove: Callable[[], None], **columns: Any) -> None:
+    def write_remotely(
+        self, row: Row, write: Callable[[], _storage.Version], remove: Callable[[], None], **columns: Any
+    ) -> None:
         """Write data and its row where the manifest is not on the local disk, or there is none.
 
         As each request takes time, those that can go at the same time do.
 
         Args:
             row: The row, which is claimed.
-            write: What writes the data.
+            write: What writes the data, and gives its version.
             remove: What removes it, where it is new and its row cannot be committed.
             columns: As of `record`.
 
@@ -173,10 +175,12 @@ class Target:
             write()
             return
         known, new = self._recorded(row, columns)
+        if new == known and not self.index.in_batch:  # but what others wrote may be another row, or none
+            known, new = self.index.caught_up(lambda: self._recorded(row, columns))
         if self.index.in_batch or new == known:
             cells_of(new)  # so that nothing but the storage can fail after this
-            write()
-            self.record(row, **columns)
+            version = write()
+            self.record(row, version, **columns)
             return
         try:
             self.index.put_with_data(new, write, replaces=known is not None)
@@ -190,13 +194,19 @@ class Target:
         """Have data and row follow each other, whoever else writes the artifact; in a batch, the row comes later."""
         return self.index.exclusive() if self.indexed and not self.index.in_batch else nullcontext()
 
-    def record(self, row: Row, **columns: Any) -> None:
-        """Put the row of an artifact that was written. Columns that are not named keep their values [PIK-015]."""
+    def record(self, row: Row, version: _storage.Version = None, **columns: Any) -> None:
+        """Put the row of an artifact that was written. Columns that are not named keep their values [PIK-015].
+
+        Args:
+            row: The row, of which the key counts.
+            version: What tells whether the data is replaced by others, where that is known.
+            columns: What the row has.
+        """
         if self.indexed:  # [OVL-001]
             known, new = self._recorded(row, columns)
             if new != known:
                 self.index.put(new)
-            self.index.wrote(new, *self.place(row))
+            self.index.wrote(new, *self.place(row), version)
 
     def _recorded(self, row: Row, columns: dict[str, Any]) -> tuple[Row | None, Row]:
         """The row that is there, if any, and the row as it is to be."""

@@ -41,7 +41,8 @@ def normalise(location: str | os.PathLike[str]) -> str:
             break
     else:
         if _SCHEME.match(text):
-            return text.rstrip("/") if text.rstrip("/").partition("://")[2] else text
+            scheme, separator, path = text.partition("://")
+            return f"{scheme}{separator}{resolved(path).rstrip('/') or path}"
     return os.path.abspath(os.path.expanduser(text))
 
 
@@ -84,10 +85,27 @@ def _edit(url: str, change: str | None) -> str:
         path = path.rstrip("/").rpartition("/")[0] or ("/" if path.startswith("/") else "")
     elif path:
         path = f"{path.rstrip('/')}/{change}"
+        path = resolved(path) if separator else path
     else:
         path = change
     links[at] = f"{scheme}{separator}{path}"
     return "::".join(links)
+
+
+def resolved(path: str) -> str:
+    """The path of a URL without `.` and `..`, which only a local disk follows; the first part is a host or bucket."""
+    first, *names = path.split("/")
+    if not {".", ".."}.intersection(names):
+        return path
+    kept: list[str] = []
+    for name in names:
+        if name == "..":
+            while kept and not kept[-1]:
+                del kept[-1]
+            del kept[-1:]
+        elif name != ".":
+            kept.append(name)
+    return "/".join([first, *kept])
 
 
 def parent(url: str) -> str:

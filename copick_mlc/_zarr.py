@@ -95,6 +95,7 @@ class Store(FSStore):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._metadata = _METADATA.get()
         super().__init__(*args, **kwargs)
+        self.map.fs = self.fs  # one that connects anew gives the mapper what is connected now
         self._is_remote = not _storage.is_local(self.fs)
         # s3fs asks for the size of each object before, unless it is told that it shall not.
         self._options = {"max_concurrency": 1} if _storage.is_conditional(self.fs) else {}
@@ -105,14 +106,15 @@ class Store(FSStore):
     def getitems(self, keys: Sequence[str], *, contexts: Mapping[str, Any]) -> Mapping[str, bytes]:
         if has_magic(self.path):
             return {key: self[key] for key in keys if key in self}
-        if not self._options:
+        if not self._is_remote:
             found: Mapping[str, bytes] = super().getitems(keys, contexts=contexts)
             return found
         places = {f"{self.path}/{self._normalize_key(key)}": key for key in keys}
         answers = self.fs.cat(list(places), on_error="return", **self._options)
-        for answer in answers.values():
+        for path, answer in answers.items():
             if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError):
-                raise answer  # [LAY-007]
+                with _reading(self.fs, path):
+                    raise answer  # [LAY-007]
         return {places[path]: data for path, data in answers.items() if isinstance(data, bytes)}
 
     def _read(self, key: str) -> bytes:
@@ -133,7 +135,8 @@ class Store(FSStore):
         # fsspec takes brackets and asterisks of a path for a pattern, unless it is asked for one file.
         if self._is_remote or has_magic(self.path):
             try:
-                data = self.fs.cat_file(place, **self._options)
+                with _reading(self.fs, place):
+                    data = self.fs.cat_file(place, **self._options)
             except FileNotFoundError as error:
                 raise KeyError(key) from error
         else:
@@ -185,6 +188,18 @@ class Store(FSStore):
             super().__setitem__(key, value)
 
 
+@contextmanager
+def _reading(fs: AbstractFileSystem, path: str) -> Iterator[None]:
+    """Make errors of ours of what a file system raises, but for absence, while a part of a store is read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except failures() as error:
+        text = f"cannot read a part of the array: {_storage.reason(error)}"
+        raise StorageError("storage-failed", text, path=_storage.url_of(fs, path)) from error
+
+
 def open_store(fs: AbstractFileSystem, path: str, *, writable: bool) -> Store:
     """The zarr store at `path`. Nothing is created [LAY-002].
 
@@ -206,7 +221,9 @@ def open_store(fs: AbstractFileSystem, path: str, *, writable: bool) -> Store:
 
 def create_store(fs: AbstractFileSystem, path: str) -> None:
     """Make a zarr store with an empty root group, so that it exists on object stores too."""
-    open_store(fs, path, writable=True)[_GROUP] = json.dumps({"zarr_format": 2}).encode()
+    store = open_store(fs, path, writable=True)
+    with _storage.writing(path, fs):
+        store[_GROUP] = json.dumps({"zarr_format": 2}).encode()
 
 
 def is_there(fs: AbstractFileSystem, path: str) -> bool:
@@ -218,9 +235,16 @@ def is_there(fs: AbstractFileSystem, path: str) -> bool:
     if _storage.is_local(fs):
         return _storage.exists(fs, path)
     try:
-        return has_content(open_store(fs, path, writable=False)) or _storage.exists(fs, path)
-    except _storage.failures(TypeError) as error:  # an option that is none
-        raise StorageError("storage-failed", f"cannot look what is there: {error}", path=path) from error
+        if has_content(open_store(fs, path, writable=False)):
+            return True
+    except CroissantError:
+        raise
+    except failures(TypeError) as error:  # an option that is none
+        where = _storage.url_of(fs, path)
+        raise StorageError(
+            "storage-failed", f"cannot look what is there: {_storage.reason(error)}", path=where
+        ) from error
+    return _storage.exists(fs, path) if _storage.has_directories(fs) else _storage.is_directory(fs, path)
 
 
 @contextmanager
@@ -241,7 +265,7 @@ def assembled(fs: AbstractFileSystem, path: str) -> Iterator[tuple[AbstractFileS
     try:
         yield memory, place
         new = {f"{path}{file.removeprefix(place)}": memory.cat_file(file) for file in memory.find(place)}
-        with _storage.writing(path):
+        with _storage.writing(path, fs):
             fs.invalidate_cache(path)
             old = fs.find(path)
             fs.pipe(new)
@@ -275,6 +299,6 @@ def decoding(path: str) -> Iterator[None]:
     except _UNDECODABLE as error:
         raise DataError("data-invalid", f"cannot decode the array: {error}", path=path) from error
     except failures() as error:
-        raise StorageError("storage-failed", f"cannot read the array: {error}", path=path) from error
+        raise StorageError("storage-failed", f"cannot read the array: {_storage.reason(error)}", path=path) from error
     finally:
         _METADATA.reset(token)

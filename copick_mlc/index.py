@@ -116,7 +116,6 @@ class CroissantIndex:
         self._depth = 0
         self._pending = Pending()
         self._is_exclusive = False
-        self._has_committed = False
         self._check_lock: Callable[[], None] = lambda: None
         self._base: tuple[str, AbstractFileSystem, str] | None = None
         self._snapshot = self._read()
@@ -235,7 +234,10 @@ class CroissantIndex:
         if self._base is None or self._base[0] != base:
             self._base = (base, *_storage.open_location(base, self.static_fs_args))
         _, fs, path = self._base
-        return fs, f"{path.rstrip('/')}/{_urls.escaped(url_value, path)}" if path else url_value
+        if not path:
+            return fs, url_value
+        place = f"{path.rstrip('/')}/{_urls.escaped(url_value, path)}"
+        return fs, place if _storage.is_local(fs) else _urls.resolved(place)
 
     # --- rows --------------------------------------------------------------------------------------------
 
@@ -332,18 +334,18 @@ class CroissantIndex:
         with self.lock, self._committed():
             self._snapshot.state(row.table).change(row.group, row.key, row)
 
-    def put_with_data(self, row: Row, write: Callable[[], None], *, replaces: bool) -> None:
+    def put_with_data(self, row: Row, write: Callable[[], object], *, replaces: bool) -> None:
         """As `put`, outside a batch, with a manifest that is not on the local disk: `write` writes the row's data.
 
-        That is done while the commit is prepared [BAT-005]. Where it replaces other data, and this index has not shown
-        yet that it can commit, it is done after that: the old data must not be lost for nothing.
+        New data is written while the commit is prepared [BAT-005]. Data that is replaced must not be lost where the
+        commit is refused, so that comes after.
 
         Raises:
             UsageError, ReadOnlyError, StorageError: as `put`, and what `write` raises.
         """
         with self.lock, self._committed():
             self._snapshot.state(row.table).change(row.group, row.key, row)
-            self._pending.writes.append((write, replaces))
+            (self._pending.replaces if replaces else self._pending.writes).append(write)
 
     def remove(self, row: Row) -> None:
         """Remove the row with the key of `row`, if there is one. Commits, outside a batch [BAT-001].
@@ -528,7 +530,6 @@ class CroissantIndex:
             except BaseException:
                 self.discard()
                 raise
-            self._has_committed = True
             done, self._pending = self._pending, Pending()
             # All of them, in order, also where one fails; nobody writes anew meanwhile what they remove.
             for action in reversed(done.deferred):
@@ -555,11 +556,18 @@ class CroissantIndex:
             if self.pending:
                 self._pending.going.append(find)
 
-    def wrote(self, row: Row, fs: AbstractFileSystem, path: str) -> None:
-        """Have the commit of a batch see that the row of this key fits the data at `path`, whoever wrote that last."""
+    def wrote(self, row: Row, fs: AbstractFileSystem, path: str, version: _storage.Version = None) -> None:
+        """Have the commit of a batch see that the row of this key fits the data at `path`, whoever wrote that last.
+
+        Args:
+            row: The row.
+            fs: The file system of the data.
+            path: Its path.
+            version: What tells whether it was replaced since, where that is known.
+        """
         with self.lock:
             if self._depth:
-                self._pending.wrote(row, fs, path)
+                self._pending.wrote(row, fs, path, version)
 
     def caught_up(self, find: Callable[[], T]) -> T:
         """What `find` gives when all that others committed is taken over; pending changes stay on top of it [BAT-010].
@@ -642,14 +650,13 @@ class CroissantIndex:
 
     def _commit_remotely(self) -> None:
         """Commit to other storage: on what was read, and where others committed since, on that, until it holds."""
-        snapshot, writes = self._snapshot, self._pending.writes
-        early = [write for write, replaces in writes if self._has_committed or not replaces]
-        late = [write for write, replaces in writes if not self._has_committed and replaces]
+        snapshot, early, late = self._snapshot, self._pending.writes, self._pending.replaces
         deadline = time.monotonic() + _lock.WAIT_SECONDS
         while True:
             changed = self._changed()
             if changed is None:
-                _storage.concurrently([*early, *late])
+                if snapshot.refresh():  # what others wrote may ask for a change
+                    continue
                 return
             found, version = _remote.prepare(self._fs, self._path, changed.contents, early)
             raw = found or b""
@@ -665,9 +672,9 @@ class CroissantIndex:
                 time.sleep(random.uniform(0, _PAUSE_SECONDS))  # noqa: S311  # no secret: so that writers differ
                 raw = _commit.read_manifest(self._fs, self._path)
             except BaseException:
-                _remote.unstage(self._fs, changed.contents)
+                _remote.withdraw(self._fs, self._path, changed.contents)
                 raise
-            _remote.unstage(self._fs, changed.contents)
+            _remote.withdraw(self._fs, self._path, changed.contents, raw)
             if time.monotonic() > deadline:
                 raise LockedError("locked", "others commit to this project all the time; try again", path=self.url)
             snapshot.take_over(raw)  # [BAT-010] [BAT-011]

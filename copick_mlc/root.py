@@ -251,7 +251,9 @@ class CopickRootMLC(CopickRoot):
             if exist_ok:
                 return known
             raise UsageError("exists", f"there is a run {name!r} already; give exist_ok=True to get it")
-        self.ensure(RunRow(name), create=True)
+        row = RunRow(name)
+        if self.index.find(row) is None:  # it may be one that the configuration does not select
+            self._make(row)
         run = self._run(name)
         if self._selected is not None:
             self._selected.append(name)
@@ -372,10 +374,22 @@ class CopickRootMLC(CopickRoot):
         self._objects = None
 
     def reconnect(self) -> None:
-        """Connect to the overlay's storage anew, and forget all that was listed."""
+        """Connect to the storage anew, and forget all that was listed.
+
+        The project is read anew, too, unless there are changes of a batch, which would be lost.
+
+        Raises:
+            MissingError, DataError, StorageError: the old state then stands [BAT-015].
+        """
         reconnect = getattr(self.fs_overlay, "_reconnect", None)
         if reconnect is not None:
             reconnect()
+        if not self.index.pending:
+            self._keep_changes()
+            for fs in (self.fs_overlay, self.index.resolve_url("ExperimentRuns")[0]):
+                _storage.forget(fs)
+            with self.index.reloaded():
+                self._take_over()
         self._invalidate_all_caches()
 
     # --- splits ------------------------------------------------------------------------------------------

@@ -21,8 +21,18 @@ def test_the_first_two_blocks_are_one_command_line_each() -> None:
     assert BLOCKS[1][1].strip() == 'pip install -e ".[test]" && python -m pytest -n auto'
 
 
-def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3_endpoint: str) -> None:
+    from s3fs import S3FileSystem
+
+    from tests.servers import s3_environment
+
     monkeypatch.chdir(tmp_path)
+    with s3_environment(s3_endpoint):
+        S3FileSystem().mkdir("my-bucket")
+        run_the_examples()
+
+
+def run_the_examples() -> None:
     install, _, main_job = BLOCKS[0][1].strip().partition(" && ")
     assert install == "pip install ."
     shell([main_job])

@@ -197,27 +197,41 @@ def test_a_table_that_changed_is_read_again(remote: Remote) -> None:
     assert sessions(root) == {"others"}
 
 
+STORE = [
+    "DELETE picks",
+    "GET metadata.json",
+    "PUT me_1_ribosome.json",
+    "PUT metadata.json",
+    "PUT picks",
+    "PUT picks.csv",
+]
+
+
 def test_a_store_is_six_requests_in_four_steps(remote: Remote) -> None:
     """What can go at the same time goes: the manifest is read, and the table staged, while the data is written."""
-    picks = new_picks(remote.open(), "1")
-    remote.proxy.fault(
-        lambda request: request.path.endswith(("metadata.json", "me_1_ribosome.json", ".pending")), together(3), times=3
-    )
+    root = remote.open()
+    assert sessions(root) == set()
+    first = ("metadata.json", "me_1_ribosome.json", ".pending")
+    remote.proxy.fault(lambda request: request.path.endswith(first), together(3), times=3)
     with remote.proxy.counting() as seen:
-        picks.from_numpy(POINTS)
-    assert counted(seen) == [
-        "DELETE picks",
-        "GET metadata.json",
-        "PUT me_1_ribosome.json",
-        "PUT metadata.json",
-        "PUT picks",
-        "PUT picks.csv",
-    ]
+        new_picks(root, "1")
+    assert counted(seen) == STORE
     order = [f"{request.method} {request.path.rpartition('/')[2]}" for request in seen[3:]]
-    assert order[0] == "PUT metadata.json"
-    assert order[1] == "PUT picks.csv"
+    assert order[:2] == ["PUT metadata.json", "PUT picks.csv"]
     assert order[2].startswith("DELETE picks.csv.")
     assert steps(seen) <= 4
+    remote.check()
+
+
+def test_data_is_replaced_once_the_commit_is_prepared(remote: Remote) -> None:
+    """A step more: where the commit is refused, the old data must still be there."""
+    picks = new_picks(remote.open(), "1")
+    remote.proxy.fault(lambda request: request.path.endswith(("metadata.json", ".pending")), together(2), times=2)
+    with remote.proxy.counting() as seen:
+        picks.from_numpy(POINTS)
+    assert counted(seen) == STORE
+    assert seen[2].path.endswith("/me_1_ribosome.json")
+    assert steps(seen) <= 5
     remote.check()
 
 
@@ -470,7 +484,6 @@ def test_what_cannot_be_put_leaves_all_as_it_was(remote: Remote, name: str) -> N
 
 
 def test_who_may_not_write_the_tables_does_not_lose_the_data(remote: Remote) -> None:
-    """The first commit shows that there may be others, before any data is replaced."""
     picks = run_of(remote.open()).picks[0]
     before = remote.objects()
     rule = remote.proxy.fault(lambda request: request.method == "PUT" and request.path.endswith(".pending"), 403)
@@ -682,6 +695,24 @@ def test_who_lost_it_writes_nothing(memory: str, monkeypatch: pytest.MonkeyPatch
     assert not CroissantIndex(memory).has("runs", "new")
     assert MemoryFileSystem().cat_file(lock_path(memory)) == b"another, renewed 1\n"
     assert not [name for name in names(memory) if name.endswith(".pending")]
+
+
+def test_what_another_stages_too_and_has_committed_stays(remote: Remote) -> None:
+    """Both make the same table. The other one was killed before it was in its place [COM-017]."""
+    root, other = remote.open(), remote.open()
+    assert sessions(root) == sessions(other) == set()
+
+    def meanwhile() -> None:
+        remote.proxy.fault(is_put("picks.csv"), 403)
+        with pytest.warns(CroissantWarning, match="the commit is made"):
+            new_picks(other, "1")
+
+    rule = once(is_put("metadata.json"), meanwhile, remote.proxy)
+    with pytest.warns(CroissantWarning, match="the commit is made"):
+        new_picks(root, "1")
+    assert rule.hits == 1
+    remote.proxy.heal()
+    assert sessions(remote.open()) == {"1"}
 
 
 def test_a_manifest_that_is_no_json_is_said_before_anything_is_written(remote: Remote) -> None:
