@@ -145,8 +145,9 @@ def _case(path: Path, document: Any, fixtures: Path, spec: Spec) -> Case:
         if step.action.error is not None:
             _check_known("error code", [step.action.error], spec.codes)
         _check_needs(step, case.capabilities)
-    if "{http}" in json.dumps(document) and "http" not in case.capabilities:
-        raise SuiteError("it uses {http} and does not require the capability http")
+    for name in ("http", "s3"):
+        if f"{{{name}}}" in json.dumps(document) and name not in case.capabilities:
+            raise SuiteError(f"it uses {{{name}}} and does not require the capability {name}")
     return case
 
 

@@ -26,6 +26,8 @@ _STDERR_TAIL = 4000
 # What would lead an S3 client elsewhere, or to somebody's own account.
 _UNWANTED = ("AWS_ENDPOINT_URL_S3", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_PROFILE", "AWS_SESSION_TOKEN")
 
+_NOTHING: Mapping[str, str] = {}
+
 
 class AdapterError(Exception):
     """The adapter hung, crashed or broke the protocol: there is no answer to judge."""
@@ -44,8 +46,12 @@ class Response:
 class Client:
     """One process of an adapter."""
 
-    def __init__(self, command: Sequence[str], directory: str, timeout: float) -> None:
+    def __init__(
+        self, command: Sequence[str], directory: str, timeout: float, environment: Mapping[str, str] = _NOTHING
+    ) -> None:
         """Start `command` in `directory`; each answer must come within `timeout` seconds.
+
+        Its environment lets it reach no other host; `environment` is what it has besides.
 
         Raises:
             AdapterError: it cannot be started.
@@ -57,7 +63,7 @@ class Client:
             self._process = subprocess.Popen(
                 command,
                 cwd=directory,
-                env=_environment(os.environ),
+                env={**_environment(os.environ), **environment},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,

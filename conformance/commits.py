@@ -127,6 +127,11 @@ def _stage(path: str, data: bytes) -> None:
     os.replace(temporary, path)
 
 
+def is_staged(name: str) -> bool:
+    """Whether a file of this name is a staged table."""
+    return bool(_STAGED.fullmatch(name))
+
+
 # --- what a writer may leave of it -----------------------------------------------------------------------
 
 

@@ -66,8 +66,10 @@ def _play(case: Case, command: Sequence[str], timeout: float, workspace: Workspa
     figures: dict[str, int] = {}
     error = ""
     place = "start"
+    if "s3" in case.capabilities:
+        workspace.fill("{s3}")
     try:
-        client = Client(command, workspace.work, timeout)
+        client = Client(command, workspace.work, timeout, workspace.environment)
     except AdapterError as refusal:
         return Result(case, "error", step=place, got=str(refusal))
     try:

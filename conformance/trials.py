@@ -24,8 +24,8 @@ from typing import Any, TypeAlias
 
 from conformance import observer, snapshot
 from conformance.client import AdapterError, Client, Response
-from conformance.commits import make, tables_of
-from conformance.consistency import identity
+from conformance.commits import is_staged, make, tables_of
+from conformance.consistency import findings, identity
 from conformance.matching import Difference
 from conformance.tables import TABLES
 from conformance.workspace import MANIFEST, Workspace
@@ -52,15 +52,16 @@ class Stage:
 
     def start(self) -> Client:
         """A new process of the adapter, which was greeted."""
-        client = Client(self.command, self.workspace.work, self.timeout)
+        client = Client(self.command, self.workspace.work, self.timeout, self.workspace.environment)
         try:
             client.ask("hello", {})
         except AdapterError as error:
             raise AdapterError(f"{error}{_end(client)}") from error
         return client
 
-    def opening(self, manifest: str) -> dict[str, Any]:
-        """The arguments with which a process opens the project."""
+    def opening(self, path: str, s3: bool = False) -> dict[str, Any]:
+        """The arguments with which a process opens the project whose manifest is at `path`."""
+        manifest = f"{self.workspace.s3}/{path}" if s3 else self.workspace.path(path)
         return {"manifest": manifest, **({"lock_seconds": _LOCK_SECONDS} if "locks" in self.capabilities else {})}
 
 
@@ -159,16 +160,18 @@ class _Committer:
 # --- several writers -------------------------------------------------------------------------------------
 
 
-def writers(stage: Stage, *, writers: Sequence[Operations], rounds: int, path: str = MANIFEST) -> Outcome:
-    manifest = stage.workspace.path(path)
+def writers(
+    stage: Stage, *, writers: Sequence[Operations], rounds: int, path: str = MANIFEST, s3: bool = False
+) -> Outcome:
+    manifest, opening = stage.workspace.path(path), stage.opening(path, s3)
     tallies = [_Tally() for _ in writers]
     reads = _Tally()
     done = threading.Event()
     with ExitStack() as stack:
         clients = [stack.enter_context(_process(stage)) for _ in (*writers, "the reader")]
         for client in clients:  # all of them, before the first writes
-            _succeed(client, "open", stage.opening(manifest))
-        reader = partial(_read_on, clients[-1], stage.opening(manifest), tallies, reads, done)
+            _succeed(client, "open", opening)
+        reader = partial(_read_on, clients[-1], opening, tallies, reads, done)
         jobs: list[Callable[[], None]] = [
             partial(_write_on, *job, rounds) for job in zip(clients[:-1], writers, tallies, strict=True)
         ]
@@ -265,9 +268,11 @@ class _Kills:
     def __init__(self, stage: Stage, writer: Operations, moments: random.Random, path: str, backup: str) -> None:
         self._stage, self._writer, self._moments, self._path, self._backup = stage, writer, moments, path, backup
         self._manifest = stage.workspace.path(path)
+        self._opening = stage.opening(path)
         self._directory = os.path.dirname(self._manifest)
+        self._beside = os.listdir(self._directory)
         self._given = _rows(self._manifest)
-        self._names = set(os.listdir(self._directory))
+        self._names: set[str] = set()
         self._made: set[Row] = set()
         self._round = 0
         self._tried = self._unfinished = self._changes = 0
@@ -278,6 +283,7 @@ class _Kills:
         """Go on in this process, and kill it."""
         with _ending(client):
             took = self._resume(client)
+            self._names = set(os.listdir(self._directory))
             self._tried += 1
             under_way = self._write_until_killed(client, took)
         self._judged = False
@@ -314,7 +320,7 @@ class _Kills:
         return took
 
     def _try(self, client: Client) -> tuple[str | None, float]:
-        fault = _read(client, self._stage.opening(self._manifest), self._made)
+        fault = _read(client, self._opening, self._made)
         if fault:
             return fault, 0
         started = time.monotonic()
@@ -324,8 +330,12 @@ class _Kills:
                 return failure, 0
             self._note(change)
         took = time.monotonic() - started
-        disorder = observer.check(self._stage.workspace, "consistent", {"path": self._path})
-        return (disorder.got if disorder else self._state(set())), took
+        return self._disorder() or self._state(set()), took
+
+    def _disorder(self) -> str | None:
+        """What is not in order though nobody was killed."""
+        found = observer.check(self._stage.workspace, "consistent", {"path": self._path})
+        return found.got if found else None
 
     def _write_until_killed(self, client: Client, took: float) -> set[Row]:
         """The rows of the change that was under way."""
@@ -379,6 +389,64 @@ class _Kills:
             else:
                 os.unlink(item.path)
         shutil.copytree(self._backup, self._stage.workspace.work, symlinks=True, dirs_exist_ok=True)
+
+
+def kills_at_requests(stage: Stage, *, writer: Operations, path: str = MANIFEST) -> Outcome:
+    with _Spares(stage) as spares, tempfile.TemporaryDirectory(prefix="conformance-") as backup:
+        shutil.copytree(stage.workspace.work, backup, symlinks=True, dirs_exist_ok=True)
+        trial = _RequestKills(stage, writer, path, backup)
+        try:
+            while trial.goes_on:
+                trial.kill(spares.next())
+            trial.end(spares.next())
+        except _NoTrialError as error:
+            return trial.outcome(f"and without a kill: {error}")
+    return trial.outcome()
+
+
+class _RequestKills(_Kills):
+    """A project on S3 whose writer is killed when it has had an answer to none of its requests, to one, and so on.
+
+    What it staged, and nobody needs, may be there from then on.
+    """
+
+    def __init__(self, stage: Stage, writer: Operations, path: str, backup: str) -> None:
+        super().__init__(stage, writer, random.Random(0), path, backup)
+        self._opening = stage.opening(path, s3=True)
+        self.goes_on = True
+
+    def _disorder(self) -> str | None:
+        staged = {name for name in os.listdir(self._directory) if is_staged(name)}
+        return "; ".join(findings(self._manifest, {*self._beside, *staged})) or None
+
+    def _write_until_killed(self, client: Client, took: float) -> set[Row]:
+        requests = self._stage.workspace.s3_server.requests
+        struck = threading.Event()
+
+        def strike() -> None:
+            struck.set()
+            client.strike()
+
+        before = requests.count
+        requests.answer(self._tried - 1, strike)
+        try:
+            for change in self._next():
+                try:
+                    failure = _make(client, change)
+                except AdapterError:
+                    if not struck.is_set():
+                        raise
+                    return _made(change)
+                if failure:
+                    raise _NoTrialError(failure)
+                self._note(change)
+        finally:
+            requests.answer_all()
+        if requests.count == before:
+            raise _NoTrialError("changes on S3 were made without a request to it")
+        self.goes_on = struck.is_set()
+        client.strike()
+        return set()
 
 
 class _NoTrialError(Exception):
@@ -500,7 +568,7 @@ class _Publications:
         """Publish what the last kill broke off; begin again with the target as it was, and kill this process."""
         with _ending(client):
             self._resume(client)
-            shutil.rmtree(self._target)
+            _remove(self._target)
             if os.path.isdir(self._backup):
                 shutil.copytree(self._backup, self._target, symlinks=True)
             with _TreeKiller(client, self._target, self._moments, self._took / 4, self._events) as killer:
@@ -618,7 +686,7 @@ def changing_source(
     with _process(stage) as client:
         _succeed(client, "publish", publish)
         for _ in range(times):
-            shutil.rmtree(publish["project_root"])
+            _remove(publish["project_root"])
             with _changing(place, texts, os.path.join(stage.workspace.work, "changing")):
                 response = _ask(client, "publish", publish)
             tally.asked += 1
@@ -629,6 +697,11 @@ def changing_source(
     figures = {"publications": tally.asked, "publications that fit": tally.asked - len(tally.failures)}
     fault = _fault(tally.failures, tally.asked, "publications do not fit")
     return _outcome("copies that are as their rows say, or storage-failed", filter(None, [fault]), figures)
+
+
+def _remove(target: str) -> None:
+    if os.path.isdir(target):  # an object store has no directory where there is no object
+        shutil.rmtree(target)
 
 
 @contextmanager
@@ -791,7 +864,8 @@ def _shown(rows: set[Row]) -> str:
 
 #: Every trial by its name.
 TRIALS: Mapping[str, Callable[..., Outcome]] = {
-    function.__name__: function for function in (reads, writers, kills, publications, changing_source)
+    function.__name__: function
+    for function in (reads, writers, kills, kills_at_requests, publications, changing_source)
 }
 
 

@@ -8,12 +8,14 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from functools import cached_property, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from conformance import snapshot
+from conformance.s3 import Server
 from conformance.snapshot import Snapshot
 
 try:
@@ -28,6 +30,9 @@ CAN_LOCK = _fcntl is not None
 
 # What an adapter puts down for itself is in this directory, which nobody looks at.
 _SCRATCH = "scratch"
+
+# The placeholders of what a server has to run for.
+_SERVERS = ("http", "s3")
 
 #: The manifest of the project, where a check or edit names no other.
 MANIFEST = "project/Croissant/metadata.json"
@@ -124,7 +129,10 @@ class Workspace:
         """`value` with what the placeholders in its strings stand for."""
         if isinstance(value, str):
             value = value.replace("{work}", self.work).replace("{project}", os.path.join(self.work, "project"))
-            return value.replace("{http}", self.http) if "{http}" in value else value
+            for name in _SERVERS:
+                if f"{{{name}}}" in value:
+                    value = value.replace(f"{{{name}}}", getattr(self, name))
+            return value
         if isinstance(value, list):
             return [self.fill(item) for item in value]
         if isinstance(value, dict):
@@ -134,7 +142,10 @@ class Workspace:
     def hide(self, text: str) -> str:
         """`text` with placeholders for what only this run knows."""
         text = text.replace(self.work, "{work}")
-        return text.replace(self.http, "{http}") if "http" in self.__dict__ else text
+        for name in _SERVERS:
+            if name in self.__dict__:
+                text = text.replace(getattr(self, name), f"{{{name}}}")
+        return text
 
     @cached_property
     def http(self) -> str:
@@ -143,13 +154,29 @@ class Workspace:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
+    @cached_property
+    def s3(self) -> str:
+        """The URL of the workspace as a bucket; that server too starts when it is asked for."""
+        return self.s3_server.url
+
+    @cached_property
+    def s3_server(self) -> Server:
+        return Server(self.work, os.path.join(self.work, _SCRATCH, "s3"))
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What a process needs to reach the servers that run."""
+        return self.s3_server.environment if "s3_server" in self.__dict__ else {}
+
     def close(self) -> None:
-        """Stop the server, give back the locks, and remove the directory if it is a temporary one."""
+        """Stop the servers, give back the locks, and remove the directory if it is a temporary one."""
         for descriptor in self._locks.values():
             os.close(descriptor)
         if "http" in self.__dict__:
             self._server.shutdown()
             self._server.server_close()
+        if "s3_server" in self.__dict__:
+            self.s3_server.close()
         if not self._kept:
             _remove(self.work)
 

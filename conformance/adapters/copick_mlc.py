@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -13,13 +14,16 @@ from copick_mlc import _lock
 from copick_mlc.opening import open_project
 from copick_mlc.root import config_of
 
+# Without the package for it there is no S3.
+_OPTIONAL = ["s3"] if importlib.util.find_spec("s3fs") else []
+
 
 class Adapter(CopickAdapter):
     """Opens with `from_croissant`, or with a configuration where one is given; rows are those of the index."""
 
     name = "copick_mlc"
     version = importlib.metadata.version("copick-mlc")
-    capabilities: ClassVar = [*CopickAdapter.capabilities, "codes", "locks", "publish"]
+    capabilities: ClassVar = [*CopickAdapter.capabilities, "codes", "locks", "publish", *_OPTIONAL]
 
     def open(
         self,

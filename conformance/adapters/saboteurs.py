@@ -12,7 +12,6 @@ import dataclasses
 import os
 import shutil
 import time
-import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -30,6 +29,7 @@ from copick_mlc import (
     _manifest,
     _objects,
     _portal,
+    _remote,
     _snapshot,
     _storage,
     _tables,
@@ -1060,7 +1060,7 @@ class CopiedAnew(Saboteur):
     caught_by: ClassVar = ["pub-again"]
 
     def break_something(self) -> None:
-        Copy._is_there = lambda self, target, files: False  # type: ignore[method-assign]
+        Copy._is_there = lambda self, target, files, executor: False  # type: ignore[method-assign]
         _copies(lambda _, copy: dataclasses.replace(copy, replaces=True))
 
 
@@ -1070,7 +1070,7 @@ class CopiedInPlace(Saboteur):
     caught_by: ClassVar = ["pub-killed"]
 
     def break_something(self) -> None:
-        def to_disk(self: Copy) -> None:
+        def to_disk(self: Copy, executor: Any) -> None:
             for name in self._files():
                 _storage.write(self.fs, f"{self.path}/{name}" if name else self.path, self._read(name))
                 time.sleep(_AT_LEISURE / 10)
@@ -1149,7 +1149,7 @@ class TablesFirst(Saboteur):
     caught_by: ClassVar = ["com-killed-writer"]
 
     def break_something(self) -> None:
-        def publish(fs: Any, path: str, tables: Mapping[str, bytes], manifest: bytes) -> None:
+        def publish(fs: Any, path: str, tables: Mapping[str, bytes], manifest: bytes, read: bytes | None) -> None:
             for place, data in tables.items():
                 _storage.write(fs, place, data)
                 time.sleep(_AT_LEISURE)
@@ -1164,7 +1164,7 @@ class ManifestFirst(Saboteur):
     caught_by: ClassVar = ["com-killed-writer"]
 
     def break_something(self) -> None:
-        def publish(fs: Any, path: str, tables: Mapping[str, bytes], manifest: bytes) -> None:
+        def publish(fs: Any, path: str, tables: Mapping[str, bytes], manifest: bytes, read: bytes | None) -> None:
             _storage.write(fs, path, manifest)
             for place, data in tables.items():
                 time.sleep(_AT_LEISURE)
@@ -1179,7 +1179,7 @@ class LeftoversKept(Saboteur):
     caught_by: ClassVar = ["com-change-removes-leftovers", "com-change-discards-incomplete"]
 
     def break_something(self) -> None:
-        _commit.leftovers = lambda fs, path: []
+        _commit.leftovers = lambda fs, path, staged=None: []
 
 
 class PendingOverwritten(Saboteur):
@@ -1194,31 +1194,33 @@ class PendingOverwritten(Saboteur):
 class PendingIgnored(Saboteur):
     """A reader knows of metadata.json alone."""
 
-    caught_by: ClassVar = ["com-pending-is-read", "com-pending-in-an-overlay", "com-pending-without-manifest"]
+    caught_by: ClassVar = [
+        "com-pending-is-read",
+        "com-pending-in-an-overlay",
+        "com-pending-without-manifest",
+        "com-pending-http",
+    ]
 
     def break_something(self) -> None:
-        _commit._read_pending = lambda fs, path: None
+        _commit.read_pending = lambda fs, path: None
 
 
 class StagedIgnored(Saboteur):
     """A reader knows of tables in their places alone."""
 
-    caught_by: ClassVar = ["com-pending-in-an-overlay"]
+    caught_by: ClassVar = ["com-pending-in-an-overlay", "com-staged-s3", "com-staged-http"]
 
     def break_something(self) -> None:
-        in_place = {
-            "read_table": lambda fs, path, sha256, what: (_storage.read(fs, path, "table-missing", what), False)
-        }
-        _snapshot._commit = types.SimpleNamespace(**{**vars(_commit), **in_place})  # type: ignore[assignment,attr-defined]
+        _commit._read_staged = _ignore
 
 
 class IncompleteTrusted(Saboteur):
     """A pending manifest is the manifest, whatever is there of its tables."""
 
-    caught_by: ClassVar = ["com-incomplete-without-table", "com-incomplete-other-bytes"]
+    caught_by: ClassVar = ["com-incomplete-without-table", "com-incomplete-other-bytes", "com-pending-http-incomplete"]
 
     def break_something(self) -> None:
-        _commit._read_pending = lambda fs, path: _storage.read_if_there(fs, _commit._pending(path))
+        _commit.read_pending = lambda fs, path: _storage.read_if_there(fs, _commit._pending(fs, path))
 
 
 class NotReadAgain(Saboteur):
@@ -1260,6 +1262,58 @@ class FinishesLocked(Saboteur):
 
     def break_something(self) -> None:
         CroissantIndex.recover = lambda self: _commit.recover(self._fs, self._path)  # type: ignore[method-assign]
+
+
+class TablesFirstOnS3(Saboteur):
+    """On S3 tables are put in their places, and then the manifest."""
+
+    caught_by: ClassVar = ["com-s3-killed-writer"]
+
+    def break_something(self) -> None:
+        prepare = _remote.prepare
+
+        def put(fs: Any, path: str, tables: Mapping[str, bytes], *more: Any, **named: Any) -> Any:
+            for place, data in tables.items():
+                _storage.write(fs, place, data)
+            return prepare(fs, path, {}, *more, **named)
+
+        _remote.prepare = put
+
+
+class UnstagedOnS3(Saboteur):
+    """On S3 the manifest is put, and then the tables in their places."""
+
+    caught_by: ClassVar = ["com-s3-killed-writer"]
+
+    def break_something(self) -> None:
+        prepare = _remote.prepare
+
+        def read(fs: Any, path: str, tables: Mapping[str, bytes], *more: Any, **named: Any) -> Any:
+            return prepare(fs, path, {}, *more, **named)
+
+        _remote.prepare = read
+
+
+class UnconditionalOnS3(Saboteur):
+    """On S3 the manifest is put whatever others did since it was read."""
+
+    caught_by: ClassVar = ["com-s3-writers-keep-picks"]
+
+    def break_something(self) -> None:
+        def commit(fs: Any, path: str, manifest: bytes, version: Any) -> Any:
+            time.sleep(_AT_LEISURE)
+            return _storage.put(fs, path, manifest)
+
+        _remote.commit = commit
+
+
+class StagedKeptOnS3(Saboteur):
+    """On S3 staged tables stay."""
+
+    caught_by: ClassVar = ["com-s3-commits"]
+
+    def break_something(self) -> None:
+        _remote.unstage = _ignore
 
 
 SABOTEURS = {kind.__name__: kind for kind in Saboteur.__subclasses__()}

@@ -258,6 +258,7 @@ def test_profiles_of_a_case(tmp_path: Path, capabilities: list[str], profiles: s
         ),
         ({"steps": [{**OPEN, "overlay": "{work}/o"}]}, "step 1: overlay is only for cases that require overlay"),
         ({"steps": [{**OPEN, "manifest": "{http}/m"}]}, "it uses {http} and does not require the capability http"),
+        ({"steps": [{**OPEN, "manifest": "{s3}/m"}]}, "it uses {s3} and does not require the capability s3"),
     ],
 )
 def test_malformed_cases(tmp_path: Path, members: dict[str, Any], words: str) -> None:

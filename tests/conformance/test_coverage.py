@@ -70,7 +70,7 @@ def test_every_fixture_is_used() -> None:
 def test_the_capabilities_are_those_of_appendix_b() -> None:
     appendix = TEXT[TEXT.index("## Appendix B") : TEXT.index("## Appendix C")]
     assert tuple(re.findall(r"^\| `(\w+)` \|", appendix, re.MULTILINE)) == cases.CAPABILITIES
-    assert len(cases.CAPABILITIES) <= 16
+    assert len(cases.CAPABILITIES) <= 17
 
 
 def test_appendix_c_is_the_fixture_minimal() -> None:
@@ -95,13 +95,14 @@ def test_the_suite_needs_the_standard_library_alone(path: Path) -> None:
     foreign = imported - set(sys.stdlib_module_names) - {"conformance"}
     if path.parent.name != "adapters":
         assert foreign == set()
-    elif path.name not in ("copick_mlc.py", "saboteurs.py"):
+    elif path.name not in ("copick_mlc.py", "copick_mlc_stored.py", "saboteurs.py"):
         assert "copick_mlc" not in foreign
 
 
-def test_expected_failures_are_sorted_and_name_clauses_of_their_cases() -> None:
+@pytest.mark.parametrize("name", ["copick_upstream", "copick_mlc_s3", "copick_mlc_memory"])
+def test_expected_failures_are_sorted_and_name_clauses_of_their_cases(name: str) -> None:
     known = {case.id: case.clauses for case in CASES}
-    lines = (SUITE / "adapters" / "copick_upstream.txt").read_text(encoding="utf-8").splitlines()
+    lines = (SUITE / "adapters" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
     named = [line.split()[:2] for line in lines if line and not line.startswith("#")]
     assert named == sorted(named)
     assert all(clause.strip("[]") in known[case] for case, clause in named)

@@ -413,8 +413,8 @@ def test_a_run_that_conforms(suite: Suite, capsys: pytest.CaptureFixture[str]) -
     assert err == ""
     assert out.splitlines() == [
         "toy 1.0 implements SPEC.md 1.0, and is judged by 1.0",
-        "  read     conforms (not claimed: volumes, meshes, portal, config, http)",
-        "  write    conforms (not claimed: volumes, meshes, config, http, batch, merge, locks)",
+        "  read     conforms (not claimed: volumes, meshes, portal, config, http, s3)",
+        "  write    conforms (not claimed: volumes, meshes, config, http, s3, batch, merge, locks)",
         "  overlay  not claimed",
         "  export   not claimed",
         "3 cases: 2 passed, 1 skipped",
@@ -425,7 +425,7 @@ def test_a_run_that_does_not(suite: Suite, capsys: pytest.CaptureFixture[str]) -
     suite.case("a", [OPEN, do("x", expect=1)], "CSV-001", "CSV-002")
     suite.case("b", [OPEN], capabilities=["read", "write"])
     assert suite.run("--timeout", "9.5") == 1
-    unclaimed = "not claimed: volumes, meshes, config, http, batch, merge, locks"
+    unclaimed = "not claimed: volumes, meshes, config, http, s3, batch, merge, locks"
     assert capsys.readouterr().out.splitlines()[:12] == [
         "FAIL  a: What a does.",
         "  [CSV-001] A reader MUST report `table-checksum` <at once>.",
@@ -436,7 +436,7 @@ def test_a_run_that_does_not(suite: Suite, capsys: pytest.CaptureFixture[str]) -
         "  again:  python -m conformance --module toys:Toy --timeout 9.5 --case a",
         "",
         "toy 1.0 implements SPEC.md 1.0, and is judged by 1.0",
-        "  read     does not conform: 1 of 2 cases fail (not claimed: volumes, meshes, portal, config, http)",
+        "  read     does not conform: 1 of 2 cases fail (not claimed: volumes, meshes, portal, config, http, s3)",
         f"  write    does not conform: 1 of 3 cases fail ({unclaimed})",
         "  overlay  not claimed",
     ]

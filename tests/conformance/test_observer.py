@@ -459,6 +459,17 @@ def test_placeholders_are_filled_everywhere_and_hidden_again(workspace: Workspac
     error.value.close()
 
 
+def test_the_workspace_is_a_bucket_when_it_is_asked_for(workspace: Workspace) -> None:
+    assert workspace.environment == {}
+    url = workspace.fill("{s3}/project")
+    assert url.startswith("s3://")
+    assert workspace.hide(url) == "{s3}/project"
+    endpoint = workspace.environment["AWS_ENDPOINT_URL"]
+    request = urllib.request.Request(f"{endpoint}/{url[5:]}/Croissant/runs.csv", headers={"Authorization": "any"})
+    with urllib.request.urlopen(request) as response:
+        assert response.read() == Path(workspace.path(f"{CROISSANT}/runs.csv")).read_bytes()
+
+
 def test_edits(workspace: Workspace) -> None:
     apply(
         workspace,

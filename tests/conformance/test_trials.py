@@ -19,6 +19,7 @@ FIXTURES = Path(__file__).parents[2] / "conformance" / "fixtures"
 TOYS = """
 import fcntl, os, re, shutil, time
 from pathlib import Path
+from urllib.request import Request, urlopen
 from conformance import commits, documents
 
 URL = PICKS = "ExperimentRuns/TS_001/Picks/demo_1_ribosome.json"
@@ -286,6 +287,53 @@ class Wordy(Herald):
 class Muttering(Wordy):
     def error_code(self, error):
         return "exists"
+
+
+class Cloud(Keeper):
+    def open(self, manifest, lock_seconds=None, root="main"):
+        self.url = f"{os.environ['AWS_ENDPOINT_URL']}/{manifest[5:]}".rpartition("/")[0]
+        super().open("project/Croissant/metadata.json")
+
+    def commit(self):
+        if self.depth == 0:
+            document, tables = documents.parse(Path(self.manifest).read_bytes()), {}
+            for entry in document["distribution"]:
+                name = entry["@id"].removesuffix("-csv")
+                if name in self.new:
+                    data = commits._table(f"{name}.csv", entry["sha256"], self.get) + self.new[name]
+                    entry |= {"sha256": commits.hashlib.sha256(data).hexdigest(), "contentSize": f"{len(data)} B"}
+                    tables[f"{name}.csv", f"{name}.csv.{entry['sha256']}.pending"] = data
+            self.new = {}
+            self.send(tables, documents.dump(document))
+
+    def get(self, name):
+        file = Path(self.manifest).with_name(name)
+        return file.read_bytes() if file.exists() else None
+
+    def send(self, tables, manifest):
+        for (_, staged), data in tables.items():
+            self.ask("PUT", staged, data)
+        self.ask("PUT", "metadata.json", manifest)
+        for (name, _), data in tables.items():
+            self.ask("PUT", name, data)
+        for _, staged in tables:
+            self.ask("DELETE", staged)
+
+    def ask(self, method, name, data=None):
+        urlopen(Request(f"{self.url}/{name}", data, {"Authorization": "any"}, method=method)).close()
+
+
+class Hurried(Cloud):
+    def send(self, tables, manifest):
+        for (name, _), data in tables.items():
+            self.ask("PUT", name, data)
+        self.ask("PUT", "metadata.json", manifest)
+
+
+class Offline(Cloud):
+    def ask(self, method, name, data=None):
+        file = Path(self.manifest).with_name(name)
+        file.write_bytes(data) if data else file.unlink()
 """
 
 RUN = {"op": "create", "kind": "runs", "key": {"name": "run-{round}"}}
@@ -360,6 +408,28 @@ def test_a_writer_that_is_killed(workspace: Workspace) -> None:
     assert (outcome.figures["kills"], outcome.figures["kills survived"]) == (4, 4)
     assert outcome.figures["changes"] >= 5
     assert beside(workspace) == ["metadata.json", "picks.csv", "runs.csv"]
+
+
+def test_a_writer_on_s3_that_is_killed_at_each_request(workspace: Workspace) -> None:
+    workspace.fill("{s3}")
+    outcome = hold(workspace, "Cloud", "kills_at_requests", {"writer": BATCH})
+    assert outcome.found is None
+    # Seven requests, of which one makes the commit: after it the tables are staged, and then in their places.
+    assert outcome.figures == {"kills": 8, "kills survived": 8, "kills amid a commit": 6, "changes": 10}
+
+
+@pytest.mark.parametrize(
+    ("toy", "words"),
+    [
+        ("Hurried", "2 of 4 kills were not survived, the first: manifest and tables do not fit"),
+        ("Offline", "changes on S3 were made without a request to it"),
+    ],
+)
+def test_those_that_do_not_follow_the_rules_on_s3(workspace: Workspace, toy: str, words: str) -> None:
+    workspace.fill("{s3}")
+    found = hold(workspace, toy, "kills_at_requests", {"writer": BATCH}).found
+    assert found is not None
+    assert words in found.got
 
 
 def test_a_reader_that_looks_again(workspace: Workspace) -> None:
