@@ -71,6 +71,11 @@ def failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
     return (OSError, *more, *(getattr(module, name) for module, name in known if module is not None))
 
 
+def _more(fs: AbstractFileSystem | None) -> tuple[type[Exception], ...]:
+    """What else a file system raises when storage fails: sshfs a ValueError where its connection is lost."""
+    return () if fs is None or _SSH.isdisjoint(protocols(fs)) else (ValueError,)
+
+
 def url_of(fs: AbstractFileSystem, path: str) -> str:
     """What people know a path by: on other storage than the local disk, its URL."""
     if is_local(fs):
@@ -363,8 +368,10 @@ def _has_credentials(fs: AbstractFileSystem) -> bool:
     Raises:
         StorageError: `storage-failed`, where the options do not make a client.
     """
-    with writing("", fs):
+    try:
         signer = getattr(fs.connect(), "_request_signer", None)
+    except failures(TypeError, ValueError) as error:
+        raise StorageError("storage-failed", f"cannot open S3: {reason(error)}") from error
     return getattr(signer, "_credentials", True) is not None
 
 
@@ -383,7 +390,7 @@ def writing(path: str, fs: AbstractFileSystem | None = None) -> Iterator[None]:
         yield
     except CroissantError:
         raise
-    except failures() as error:
+    except failures(*_more(fs)) as error:
         text = f"cannot write: {reason(error)}"
         if fs is not None and not is_local(fs) and isinstance(error, PermissionError):
             text += "; open the project with overlay_root set to where you may write"
@@ -492,7 +499,7 @@ def age(fs: AbstractFileSystem, path: str) -> float:
         written = fs.modified(path)
     except (FileNotFoundError, NotImplementedError):
         return 0.0
-    except failures() as error:
+    except failures(*_more(fs)) as error:
         where = url_of(fs, path)
         raise StorageError("storage-failed", f"cannot look when it was written: {reason(error)}", path=where) from error
     if written.tzinfo is None:
@@ -580,7 +587,7 @@ def remove_file(fs: AbstractFileSystem, path: str) -> None:
         fs.rm_file(path)
     except FileNotFoundError:
         return
-    except failures() as error:
+    except failures(*_more(fs)) as error:
         raise StorageError("storage-failed", f"cannot remove: {reason(error)}", path=url_of(fs, path)) from error
 
 
@@ -600,7 +607,7 @@ def remove(fs: AbstractFileSystem, path: str) -> None:
             _remove_objects(fs, path)
     except FileNotFoundError:
         return
-    except failures() as error:
+    except failures(*_more(fs)) as error:
         raise StorageError("storage-failed", f"cannot remove: {reason(error)}", path=url_of(fs, path)) from error
 
 
@@ -608,6 +615,10 @@ def _remove_objects(fs: AbstractFileSystem, path: str) -> None:
     """Remove an object, or all objects below a path."""
     fs.invalidate_cache(path)
     files = fs.find(path)
+    if is_conditional(fs):  # an object that stands for a directory would be taken for one without the slash
+        for bucket, _, key in [file.partition("/") for file in files if file.endswith("/")]:
+            fs.call_s3("delete_object", Bucket=bucket, Key=key)
+        files = [file for file in files if not file.endswith("/")]
     if any(has_magic(file) for file in files):  # `rm` would take them for patterns, and remove what matches
         concurrently([partial(fs.rm_file, file) for file in files])
     elif files:
@@ -635,7 +646,8 @@ def list_directory(fs: AbstractFileSystem, path: str) -> dict[str, bool]:
     names = {}
     for entry in entries:
         name = _urls.unescaped(posixpath.basename(entry["name"].rstrip("/")), path)
-        if name and not name.startswith("."):
+        # Some programs put an object where a directory is.
+        if name and not name.startswith(".") and entry["name"].rstrip("/") != path:
             names[name] = entry["type"] == "directory"
     return names
 
@@ -649,4 +661,4 @@ def _entries(fs: AbstractFileSystem, path: str) -> list[dict[str, Any]]:
     # `ls` asks again where there is nothing, in the directory above.
     found = sync(fs.loop, fs._lsdir, path)
     fs.invalidate_cache(path)
-    return [entry for entry in found if entry["name"].rstrip("/") != path]
+    return found

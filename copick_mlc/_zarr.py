@@ -195,7 +195,7 @@ def _reading(fs: AbstractFileSystem, path: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except failures() as error:
+    except failures(ValueError) as error:  # a URL that is none
         text = f"cannot read a part of the array: {_storage.reason(error)}"
         raise StorageError("storage-failed", text, path=_storage.url_of(fs, path)) from error
 

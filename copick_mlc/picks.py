@@ -12,7 +12,7 @@ from copick.models import CopickLocation, CopickPicksFile, CopickPoint
 from copick_mlc._artifact import AnnotationFile
 from copick_mlc._entity import copick_rules
 from copick_mlc._urls import size_in_url
-from copick_mlc.errors import DataError
+from copick_mlc.errors import DataError, MissingError
 from copick_mlc.index import PicksRow
 
 if TYPE_CHECKING:
@@ -127,11 +127,11 @@ class CopickPicksMLC(AnnotationFile, CopickPicksOverlay):
 
     def _stored_size(self) -> float | None:
         """The voxel size in Å that the file to be replaced has; None where there is none, or none that can be read."""
-        if not self._exists():
+        if self._indexed:  # without a row, so it is new
             return None
         try:
             size: float | None = parse_picks(self._read(), self.identity, self.path).voxel_spacing
-        except DataError:
+        except (MissingError, DataError):
             return None
         return size  # [OVL-015]
 

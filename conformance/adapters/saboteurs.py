@@ -281,7 +281,7 @@ class WrittenForgotten(Saboteur):
     ]
 
     def break_something(self) -> None:
-        CroissantIndex.wrote = lambda self, row, fs, path: None  # type: ignore[method-assign]
+        CroissantIndex.wrote = lambda self, row, fs, path, version=None: None  # type: ignore[method-assign]
 
 
 class DuplicateKeys(Saboteur):
@@ -360,7 +360,7 @@ class ProvenanceLost(Saboteur):
     caught_by: ClassVar = ["pik-store-repoints"]
 
     def break_something(self) -> None:
-        def record(self: Target, row: Any, **columns: Any) -> None:
+        def record(self: Target, row: Any, version: Any = None, **columns: Any) -> None:
             key = {column.name: getattr(row, column.name) for column in row.table.columns if column.is_key}
             self.index.put(type(row)(**key, url=row.canonical_url, **columns))
 

@@ -90,6 +90,12 @@ def listing(bench: Bench, opened: Open) -> Callable[[], Any]:
     return lambda: rows(root)
 
 
+def making(bench: Bench, opened: Open) -> Callable[[], Any]:
+    root = opened(bench.remote_manifest)
+    rows(root)
+    return lambda: root.get_run("TS_001").new_picks("ribosome", "9", user_id="me")
+
+
 def storing(bench: Bench, opened: Open) -> Callable[[], Any]:
     root = opened(bench.remote_manifest)
     rows(root)
@@ -142,7 +148,8 @@ def exporting(bench: Bench, opened: Open) -> Callable[[], Any]:
 MEASURED: dict[str, Callable[[Bench, Open], Callable[[], Any]]] = {
     "open": opening,
     "list everything": listing,
-    "store picks, with commit": storing,
+    "make picks, with commit": making,
+    "store them again, with commit": storing,
     "read picks": reading_picks,
     "read a tomogram of one chunk": reading_a_tomogram,
     "write a tomogram of three levels": writing_a_tomogram,
