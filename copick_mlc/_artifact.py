@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fsspec import AbstractFileSystem
 from zarr.storage import FSStore
 
-from copick_mlc import _storage
+from copick_mlc import _filesystems, _storage
 from copick_mlc._directory import new_directory
 from copick_mlc._entity import LazyMeta, Located, copick_rules, forget, leaving
 from copick_mlc._tables import Key
@@ -86,6 +86,11 @@ class Artifact(Located):
     def fs(self) -> AbstractFileSystem:
         """File system of the data."""
         return self._place()[0]
+
+    @property
+    def _where(self) -> str:
+        """What people know the place of the data by."""
+        return _filesystems.url_of(*self._place())
 
     def _check_mutable(self) -> None:
         """Raise ReadOnlyError unless this artifact can be changed [OVL-005]."""
@@ -181,8 +186,8 @@ class AnnotationFile(Annotation):
         # Another process may have stored both, file and row.
         if self._indexed and differs(index.find(self.identity)) and differs(row := index.committed(self.identity)):
             warnings.warn(
-                f"{path}: the file's sha256 is {checksum}, {name} says {row and row.sha256}; the file was changed "
-                "without its row. It is read as it is; `python -m copick_mlc verify` lists all such files",
+                f"{self._where}: the file's sha256 is {checksum}, {name} says {row and row.sha256}; the file was "
+                "changed without its row. It is read as it is; `python -m copick_mlc verify` lists all such files",
                 CroissantWarning,
                 stacklevel=4,
             )
@@ -218,16 +223,17 @@ class Volume(Artifact):
         fs, path = self._place()
         if not is_there(fs, path):
             key = self.identity.key
-            raise MissingError("data-missing", f"there is no zarr store; {key} names it", path=path)
+            where = _filesystems.url_of(fs, path)
+            raise MissingError("data-missing", f"there is no zarr store; {key} names it", path=where)
         own = target.place(self.identity)
-        if self.read_only or target.read_only_reason() or not _storage.is_same((fs, path), own):
+        if self.read_only or target.read_only_reason() or not _filesystems.is_same((fs, path), own):
             return open_store(fs, path, writable=False)
         return open_store(*own, writable=True)
 
     def _create(self, fs: AbstractFileSystem, path: str) -> None:
         """Make an empty store, and put its row."""
         target = self._project.target
-        if not _storage.is_local(fs):
+        if not _filesystems.is_local(fs):
             create = partial(create_store, fs, path)
             target.write_remotely(self.identity, create, partial(_storage.remove_file, fs, f"{path}/.zgroup"))
             return
@@ -252,10 +258,10 @@ class Volume(Artifact):
             DataError: `data-invalid`, where a chunk or the metadata of the array cannot be decoded [LAY-008].
         """
         level = kwargs.get("zarr_group", args[0] if args else "0")
-        with decoding(self.path):
+        with decoding(self._where):
             open_store(*self._place(), writable=False).read_ahead(level)
             if self._is_new or not has_content(self.zarr()):
-                raise MissingError("data-missing", f"nothing was written to {self.identity.key} yet", path=self.path)
+                raise MissingError("data-missing", f"nothing was written to {self.identity.key} yet", path=self._where)
             return super().numpy(*args, **kwargs)  # type: ignore[misc]  # copick's class is next in the order
 
     @contextmanager
@@ -264,7 +270,7 @@ class Volume(Artifact):
         self._check_mutable()
         target = self._project.target
         fs, path = target.claim(self.identity)
-        if not _storage.is_local(fs):
+        if not _filesystems.is_local(fs):
             with assembled(fs, path) as (memory, place), self._writing(memory, place):
                 yield
             target.record(self.identity)
@@ -283,9 +289,9 @@ class Volume(Artifact):
         target = self._project.target
         source = self.zarr()
         fs, path = target.claim(self.identity)
-        if not _storage.is_same((source.fs, source.path), (fs, path)):
+        if not _filesystems.is_same((source.fs, source.path), (fs, path)):
             copy = open_store(fs, path, writable=True)
-            with _storage.writing(path):
+            with _storage.writing(path, fs):
                 copy.clear()
                 copy.setitems(source.getitems(list(source), contexts={}))
         with self._writing(fs, path):
@@ -297,7 +303,7 @@ class Volume(Artifact):
         """Have `zarr()` be the store at `path`."""
         self._written = fs, path
         try:
-            with _storage.writing(path), copick_rules():
+            with _storage.writing(path, fs), copick_rules():
                 yield
         finally:
             self._written = None

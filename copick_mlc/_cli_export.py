@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from copick_mlc import _cli_options as values
-from copick_mlc import _storage, _urls
+from copick_mlc import _filesystems, _storage, _urls
 from copick_mlc._cli import add_command, executor, print_preview, progress_line, reported, summarise
 from copick_mlc._tables import TABLES
 from copick_mlc.errors import CroissantWarning, UsageError
@@ -158,7 +158,7 @@ def _config(options: argparse.Namespace, source: Any, url: str) -> dict[str, Any
 
 
 def _write_config(path: str, config: dict[str, Any]) -> None:
-    fs, place = _storage.open_location(_urls.normalise(path))
+    fs, place = _filesystems.open_location(_urls.normalise(path))
     _storage.write(fs, place, (json.dumps(config, indent=4) + "\n").encode())
 
 

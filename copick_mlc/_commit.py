@@ -21,7 +21,7 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _remote, _storage
+from copick_mlc import _filesystems, _remote, _storage
 from copick_mlc._manifest import Manifest
 from copick_mlc._remote import PENDING
 from copick_mlc._storage import ABSENT, ConflictError, Version
@@ -59,7 +59,7 @@ def read_manifest(fs: AbstractFileSystem, path: str) -> bytes:
     Raises:
         MissingError, StorageError: `manifest-missing`, `storage-failed`.
     """
-    pending = read_pending(fs, path) if _storage.is_local(fs) else None
+    pending = read_pending(fs, path) if _filesystems.is_local(fs) else None
     if pending is not None:
         return pending
     return _storage.read(fs, path, "manifest-missing", "a Croissant metadata.json")  # [MAN-001]
@@ -75,7 +75,7 @@ def read_table(fs: AbstractFileSystem, path: str, sha256: str | None, what: str)
     """
     version: object = None
     try:
-        if _storage.is_local(fs):
+        if _filesystems.is_local(fs):
             version = _storage.signature(fs, path)
             data = _storage.read(fs, path, "table-missing", what)
         else:
@@ -93,7 +93,7 @@ def read_table(fs: AbstractFileSystem, path: str, sha256: str | None, what: str)
 
 def unfinished(fs: AbstractFileSystem, path: str) -> bool | None:
     """Whether the pending commit is complete; None where there is none."""
-    if not _storage.is_local(fs) or not os.path.exists(_pending(fs, path)):
+    if not _filesystems.is_local(fs) or not os.path.exists(_pending(fs, path)):
         return None
     return read_pending(fs, path) is not None
 
@@ -117,7 +117,7 @@ def publish(
         LockedError: `locked`, where somebody has.
         StorageError: `storage-failed`. All is as before.
     """
-    if not _storage.is_local(fs):
+    if not _filesystems.is_local(fs):
         _publish_remotely(fs, path, tables, manifest, read)
         return
     if not tables:
@@ -151,7 +151,7 @@ def recover(fs: AbstractFileSystem, path: str) -> None:
     Raises:
         StorageError: `storage-failed`.
     """
-    if not _storage.is_local(fs):
+    if not _filesystems.is_local(fs):
         return
     with _storage.writing(path):
         complete = unfinished(fs, path)
@@ -188,7 +188,7 @@ def leftovers(fs: AbstractFileSystem, path: str, staged: Mapping[str, TableBytes
     Raises:
         StorageError: `storage-failed`.
     """
-    if not _storage.is_local(fs):
+    if not _filesystems.is_local(fs):
         needed = [_remote.staged(place, found.sha256) for place, found in (staged or {}).items()]
         return _remote.leftovers(fs, path, _table_paths(path).values(), needed)
     if unfinished(fs, path) is not None:
@@ -331,7 +331,7 @@ def _pending(fs: AbstractFileSystem, path: str) -> str:
 
 def _followed(fs: AbstractFileSystem, path: str) -> str:
     """A path, on the local disk with its links followed."""
-    return os.path.realpath(path) if _storage.is_local(fs) else path
+    return os.path.realpath(path) if _filesystems.is_local(fs) else path
 
 
 def _sum(data: bytes) -> str:

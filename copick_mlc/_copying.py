@@ -20,7 +20,7 @@ from functools import partial
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from copick_mlc import _storage, _urls, _waiting
+from copick_mlc import _filesystems, _storage, _urls, _waiting
 from copick_mlc._directory import NewDirectory
 from copick_mlc.errors import ExistsError, MissingError, StorageError
 
@@ -69,7 +69,7 @@ class Copy:
             MissingError: `data-missing`, where there is no source.
             StorageError: `storage-failed`, also where the copy is not like the source [PUB-005].
         """
-        if _storage.is_local(self.fs):
+        if _filesystems.is_local(self.fs):
             self._to_disk(files)
         elif self.is_store:
             self._store_to_objects(files)
@@ -255,9 +255,9 @@ def _files(fs: AbstractFileSystem, path: str, is_store: bool) -> dict[str, int]:
         fs.invalidate_cache()  # others write too
         if not is_store:
             return {"": fs.size(path)} if fs.isfile(path) else {}
-        if _storage.is_local(fs):
+        if _filesystems.is_local(fs):
             return dict(_local_files(path))
-        if _storage.is_conditional(fs):  # in one request, also where there is nothing
+        if _filesystems.is_conditional(fs):  # in one request, also where there is nothing
             parent, _, store = path.rpartition("/")
             found = fs.find(parent, prefix=f"{store}/", detail=True)
         else:
@@ -289,7 +289,7 @@ def _listing(path: str) -> Iterator[None]:
     """
     try:
         yield
-    except _storage.failures() as error:
+    except _filesystems.failures() as error:
         raise StorageError("storage-failed", f"cannot list what is there: {error}", path=path) from error
 
 

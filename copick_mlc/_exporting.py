@@ -16,7 +16,7 @@ from typing import Any
 from copick.models import CopickConfig, CopickRoot
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _commit, _credentials, _manifest, _storage, _urls
+from copick_mlc import _commit, _credentials, _filesystems, _manifest, _storage, _urls
 from copick_mlc._choices import Choices
 from copick_mlc._collection import Move, collect
 from copick_mlc._description import describe, license_remark
@@ -126,7 +126,7 @@ class Export:
             _refuse_credentials(name, getattr(options, name))
         _refuse_credentials("project_root", self._target)
         self.url = _urls.join(self._target, "Croissant/metadata.json")
-        self._fs, self._path = _storage.open_location(self.url, options.croissant_fs_args)
+        self._fs, self._path = _filesystems.open_location(self.url, options.croissant_fs_args)
 
     def preview(self) -> Dataset:
         """What `write` would put in place; nothing is written.
@@ -159,7 +159,7 @@ class Export:
 
     def _check_target(self) -> None:
         """Raise where nothing can be written [EXP-047]; local directories may be made yet."""
-        if not _storage.is_local(self._fs) and (reason := _storage.write_reason(self._fs, self._path)):
+        if not _filesystems.is_local(self._fs) and (reason := _filesystems.write_reason(self._fs, self._path)):
             raise ReadOnlyError(
                 "read-only", f"nothing can be exported there: {reason}; choose another directory", path=self.url
             )

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _storage
+from copick_mlc import _filesystems, _storage
 from copick_mlc.errors import CroissantWarning, LockedError, StorageError
 
 #: How long a writer waits for the lock, in seconds.
@@ -88,7 +88,7 @@ def locked(fs: AbstractFileSystem, manifest: str, wait: float | None = None) -> 
         StorageError: `storage-failed`, where there can be no lock file.
     """
     seconds = WAIT_SECONDS if wait is None else wait
-    if not _storage.is_local(fs):
+    if not _filesystems.is_local(fs):
         with _renewed(fs, manifest, seconds) as check:
             yield check
         return
@@ -108,7 +108,7 @@ def path_of(manifest: str) -> str:
 
 def holder(fs: AbstractFileSystem, manifest: str) -> str | None:
     """Who holds the lock; None where nobody does, or nobody can say. Nothing is written."""
-    if not _storage.is_local(fs):
+    if not _filesystems.is_local(fs):
         return None
     try:
         descriptor = os.open(path_of(manifest), os.O_RDONLY | _NO_LINK)
@@ -215,7 +215,7 @@ def _release(path: str, descriptor: int) -> None:
 @contextmanager
 def _renewed(fs: AbstractFileSystem, manifest: str, wait: float) -> Iterator[Callable[[], None]]:
     """Hold the lock of a project on other storage than the local disk, if its storage needs any."""
-    if _storage.is_conditional(fs):
+    if _filesystems.is_conditional(fs):
         yield lambda: None
         return
     lock = _ObjectLock(fs, f"{manifest}.lock")

@@ -13,7 +13,7 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _storage
+from copick_mlc import _filesystems, _storage, _waiting
 from copick_mlc._snapshot import Snapshot
 from copick_mlc._storage import Version
 from copick_mlc._tables import Key, MeshRow, PicksRow, Row
@@ -67,7 +67,7 @@ class Pending:
 
     def wrote(self, row: Row, fs: AbstractFileSystem, path: str, version: Version = None) -> None:
         """Note that the data of a row was written, and what version that is, where it is known."""
-        if not _storage.is_local(fs):  # where there may be no directories
+        if not _filesystems.is_local(fs):  # where there may be no directories
             if not row.table.has_url:
                 return
             if row.table.canonical.endswith(".zarr"):
@@ -86,7 +86,7 @@ class Pending:
             if row.key not in state.changes.get(row.group, {}):
                 state.change(row.group, row.key, None)
         calls = [written.is_untouched for written in self.written.values()]
-        untouched = [call() for call in calls] if snapshot.is_local else _storage.concurrently(calls)
+        untouched = [call() for call in calls] if snapshot.is_local else _waiting.concurrently(calls)
         for written, is_untouched in zip(self.written.values(), untouched, strict=True):
             _settle(snapshot, written, is_untouched)
 

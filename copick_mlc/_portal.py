@@ -15,7 +15,7 @@ from typing import Any
 
 from copick.util.escape import sanitize_name
 
-from copick_mlc import _layout, _storage, _urls
+from copick_mlc import _filesystems, _layout, _urls
 from copick_mlc._source import Item, Place, Source
 from copick_mlc._tables import Key, Row
 from copick_mlc.errors import CroissantWarning, UsageError
@@ -100,7 +100,7 @@ class _Records:
             "segmentations", options.segmentations_portal_meta, options.segmentations_author, annotation
         )
         self._tomograms = Filter("tomograms", options.tomograms_portal_meta, options.tomograms_author, tomogram)
-        self._fs, _ = _storage.open_location(_urls.PORTAL, {"anon": True})
+        self._fs, _ = _filesystems.open_location(_urls.PORTAL, {"anon": True})
 
     def items(self, name: str) -> Iterator[Item]:
         """What the portal has of a run."""

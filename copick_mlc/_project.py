@@ -17,7 +17,7 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _commit, _layout, _lock, _storage, _urls, _waiting
+from copick_mlc import _commit, _filesystems, _layout, _lock, _storage, _urls, _waiting
 from copick_mlc._commit import TableBytes
 from copick_mlc._csv import TableFile
 from copick_mlc._findings import Finding
@@ -73,7 +73,7 @@ class Project:
             static_fs_args=dict(static_fs_args or {}),
         )
         self.url = self.index.url
-        self.fs, self.path = _storage.open_location(self.url, fs_args)
+        self.fs, self.path = _filesystems.open_location(self.url, fs_args)
         self.raw = _commit.read_manifest(self.fs, self.path)
         self.manifest = Manifest(self.raw, self.url)
         self.files: dict[str, TableFile] = {}
@@ -111,7 +111,7 @@ class Project:
     def undeclared(self) -> list[Table]:
         """The tables that have a CSV which the manifest does not declare."""
         tables = (table for table in TABLES.values() if not self.manifest.declares(table))
-        return [table for table in tables if self.fs.exists(self.table_path(table))]
+        return [table for table in tables if _storage.exists(self.fs, self.table_path(table))]
 
     def _read(self, table: Table) -> bytes | CroissantError | None:
         """The bytes of a table, or why it cannot be read; None where the manifest does not declare it."""
@@ -145,13 +145,13 @@ class Project:
 
     def unfinished(self) -> bool | None:
         """Whether the pending commit of a killed writer is complete; None where there is none."""
-        if not _storage.is_local(self.fs):
+        if not _filesystems.is_local(self.fs):
             return True if self.staged else None
         return _commit.unfinished(self.fs, self.path)
 
     def leftovers(self) -> list[str]:
         """Paths of what killed writers left beside the manifest, in name order; a pending commit is not among it."""
-        if not _storage.is_local(self.fs):
+        if not _filesystems.is_local(self.fs):
             can_write = self.index.write_reason() is None  # else nobody did, and perhaps nobody may list
             return sorted(_commit.leftovers(self.fs, self.path, self.staged)) if can_write else []
         lock = _lock.path_of(self.path)
@@ -212,7 +212,7 @@ class Project:
     @cached_property
     def _place(self) -> tuple[AbstractFileSystem, str]:
         self.index.absolute_url("ExperimentRuns")
-        fs, path = _storage.open_location(self.index.base_url, self.index.static_fs_args)
+        fs, path = _filesystems.open_location(self.index.base_url, self.index.static_fs_args)
         fs.invalidate_cache()  # fsspec keeps what it once listed
         return fs, path.rstrip("/")
 
@@ -269,7 +269,7 @@ class Project:
             DataError, StorageError: as `unnamed`.
         """
         fs, base = self.place()
-        if not _storage.is_local(fs):
+        if not _filesystems.is_local(fs):
             return []
         with _listing(base):
             directories = [f"{base}/Objects"]
@@ -294,7 +294,7 @@ def _listing(base: str) -> Iterator[None]:
     """
     try:
         yield
-    except _storage.failures() as error:
+    except _filesystems.failures() as error:
         raise StorageError("storage-failed", f"cannot list what there is: {error}", path=base) from error
 
 
@@ -305,7 +305,7 @@ def url_of(row: Row) -> str | None:
 
 def _normal(fs: AbstractFileSystem, path: str) -> str:
     """The one form of a path that may be written in several, through links among them."""
-    return os.path.realpath(path) if _storage.is_local(fs) else posixpath.normpath(path)
+    return os.path.realpath(path) if _filesystems.is_local(fs) else posixpath.normpath(path)
 
 
 def _is_hashed(row: Row) -> bool:
@@ -313,7 +313,7 @@ def _is_hashed(row: Row) -> bool:
 
 
 def _is_directory(fs: AbstractFileSystem, path: str) -> bool:
-    return _storage.is_local(fs) and os.path.isdir(path)
+    return _filesystems.is_local(fs) and os.path.isdir(path)
 
 
 def _with_data(fs: AbstractFileSystem, base: str, rows: list[Row], named: set[str]) -> list[Row]:
@@ -321,7 +321,7 @@ def _with_data(fs: AbstractFileSystem, base: str, rows: list[Row], named: set[st
 
     On other storage than the local disk, what a row names needs no look here: `check_data` has one.
     """
-    known = set() if _storage.is_local(fs) else named
+    known = set() if _filesystems.is_local(fs) else named
     artifacts = [(row, f"{base}/{_urls.escaped(row.canonical_url, base)}") for row in rows if row.table.has_url]
     data = [row for row, path in artifacts if path in known or _is_artifact(fs, path, row)]
     runs = {row.key[:1] for row in data}
@@ -340,7 +340,7 @@ def _look(fs: AbstractFileSystem, path: str, *, is_store: bool) -> str:
     Raises:
         StorageError: `storage-failed`. What cannot be reached is not missing.
     """
-    if _storage.is_local(fs):
+    if _filesystems.is_local(fs):
         try:
             os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -353,4 +353,4 @@ def _look(fs: AbstractFileSystem, path: str, *, is_store: bool) -> str:
         return "missing" if _storage.read_if_there(fs, path) is None else "there"
     if any(_storage.read_if_there(fs, f"{path}/{marker}") is not None for marker in _MARKERS):
         return "there"
-    return "other" if fs.exists(path) else "missing"
+    return "other" if _storage.exists(fs, path) else "missing"

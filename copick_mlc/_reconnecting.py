@@ -7,7 +7,7 @@ from typing import Any
 
 from copick.util.reconnecting_fs import ReconnectingFileSystem, _is_connection_error
 
-from copick_mlc import _storage
+from copick_mlc import _filesystems
 
 _METHODS = "cat_file exists find info isdir ls modified mv open pipe pipe_file rm rm_file".split()
 
@@ -19,7 +19,7 @@ class Reconnecting(ReconnectingFileSystem):
         """Call a method, and where the connection was lost, once more."""
         try:
             return getattr(self._fs, name)(*args, **kwargs)
-        except _storage.failures(ValueError) as error:
+        except _filesystems.failures(ValueError) as error:
             if not _is_lost(error):
                 raise
         self._reconnect()

@@ -17,7 +17,7 @@ from functools import partial
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _storage
+from copick_mlc import _storage, _waiting
 from copick_mlc._storage import ABSENT, ConflictError, Version
 from copick_mlc.errors import CroissantWarning, MissingError, StorageError
 
@@ -69,7 +69,7 @@ def prepare(
     calls: list[Callable[[], object]] = [read, *writes]
     calls += [partial(_storage.write, fs, place, data) for place, data in _staged(tables).items()]
     try:
-        _storage.concurrently(calls)
+        _waiting.concurrently(calls)
     except BaseException:
         withdraw(fs, path, tables)
         raise
@@ -83,7 +83,7 @@ def create(fs: AbstractFileSystem, tables: Mapping[str, bytes]) -> bool:
         StorageError: `storage-failed`.
     """
     try:
-        _storage.concurrently([partial(_storage.put, fs, place, data, ABSENT) for place, data in tables.items()])
+        _waiting.concurrently([partial(_storage.put, fs, place, data, ABSENT) for place, data in tables.items()])
     except ConflictError:
         return False
     return True
@@ -147,7 +147,7 @@ def settle(
         except StorageError as error:
             failed.append(error)
 
-    _storage.concurrently([partial(put, place, data) for place, data in tables.items()])
+    _waiting.concurrently([partial(put, place, data) for place, data in tables.items()])
     if failed:
         warnings.warn(
             f"{path}: the commit is made, but not all of its tables can be put in their places: {failed[0]}. Readers "
@@ -162,8 +162,8 @@ def settle(
 def withdraw(fs: AbstractFileSystem, path: str, tables: Mapping[str, bytes], manifest: bytes | None = None) -> None:
     """Remove what was staged of tables for a commit that is not made.
 
-    Others may have made a commit with just the same tables. What the manifest names stays, and all where that is not
-    known [COM-017].
+    Others may have made a commit with just the same tables. What the manifest names, and is not in its place, stays,
+    and all where that is not known [COM-017].
 
     Args:
         fs: The file system.
@@ -176,9 +176,13 @@ def withdraw(fs: AbstractFileSystem, path: str, tables: Mapping[str, bytes], man
             manifest = _storage.read_if_there(fs, path) or b""
         except StorageError:
             return
-    unneeded = {
-        place: data for place, data in tables.items() if hashlib.sha256(data).hexdigest().encode() not in manifest
-    }
+    named = {place: data for place, data in tables.items() if _sha256(data).encode() in manifest}
+    try:
+        found = [_storage.read_if_there(fs, place) for place in named]
+    except StorageError:
+        return
+    needed = {place for place, there in zip(named, found, strict=True) if there != named[place]}
+    unneeded = {place: data for place, data in tables.items() if place not in needed}
     unstage(fs, unneeded)
 
 
@@ -189,7 +193,7 @@ def unstage(fs: AbstractFileSystem, tables: Mapping[str, bytes]) -> None:
         with suppress(StorageError):
             _storage.remove_file(fs, place)
 
-    _storage.concurrently([partial(remove, place) for place in _staged(tables)])
+    _waiting.concurrently([partial(remove, place) for place in _staged(tables)])
 
 
 def leftovers(fs: AbstractFileSystem, path: str, places: Iterable[str], needed: Collection[str]) -> list[str]:
@@ -212,7 +216,7 @@ def leftovers(fs: AbstractFileSystem, path: str, places: Iterable[str], needed: 
 
 
 def _staged(tables: Mapping[str, bytes]) -> dict[str, bytes]:
-    return {staged(place, hashlib.sha256(data).hexdigest()): data for place, data in tables.items()}
+    return {staged(place, _sha256(data)): data for place, data in tables.items()}
 
 
 def _put(
@@ -232,5 +236,9 @@ def _put(
             found, version = _storage.read_versioned(fs, place, "table-missing", "a table")
         except MissingError:
             found, version = b"", ABSENT
-        if found == data or not is_declared(place, hashlib.sha256(data).hexdigest()):
+        if found == data or not is_declared(place, _sha256(data)):
             return version
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -15,7 +15,7 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _commit, _contents, _manifest, _storage
+from copick_mlc import _commit, _contents, _filesystems, _manifest, _storage
 from copick_mlc._lock import locked
 from copick_mlc._objects import OBJECTS_ID
 from copick_mlc._project import Project, url_of
@@ -139,7 +139,7 @@ def _mend_manifest(project: Project, plan: _Plan) -> None:
 def _mend_rows(project: Project, plan: _Plan, *, drop_dangling: bool, accept_data: bool) -> None:
     """Plan for the rows whose data is missing, or has another sha256."""
     fs, base = project.place()
-    if drop_dangling and _storage.is_local(fs) and not os.path.isdir(base):  # a disk that is not mounted, for one
+    if drop_dangling and _filesystems.is_local(fs) and not os.path.isdir(base):  # a disk that is not mounted, for one
         raise MissingError(
             "data-missing", "the base URL is not there, so nobody can say which rows lack their data", path=base
         )

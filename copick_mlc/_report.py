@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from copick_mlc import _storage
+from copick_mlc import _filesystems
 from copick_mlc._tables import TABLES
 from copick_mlc.index import CroissantIndex, VoxelSpacingRow
 
@@ -20,8 +20,8 @@ _BY_OBJECT = {
 
 def inspect(index: CroissantIndex) -> dict[str, Any]:
     """What a project holds, as a JSON object."""
-    fs, path = _storage.open_location(index.base_url, index.static_fs_args)
-    reason = _storage.write_reason(fs, path) or index.write_reason()
+    fs, path = _filesystems.open_location(index.base_url, index.static_fs_args)
+    reason = _filesystems.write_reason(fs, path) or index.write_reason()
     return {
         "manifest": index.url,
         "name": index.document.get("name"),

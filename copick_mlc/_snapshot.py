@@ -14,7 +14,7 @@ from functools import partial
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _commit, _storage, _urls
+from copick_mlc import _commit, _filesystems, _storage, _urls, _waiting
 from copick_mlc._commit import TableBytes
 from copick_mlc._csv import TableFile
 from copick_mlc._manifest import Manifest
@@ -51,7 +51,7 @@ class Snapshot:
         self._override = override
         self.states: dict[str, TableState] = {}
         self._ahead: dict[str, TableBytes] = {}  # tables that were read before anybody asked for them, by name
-        self.is_local = _storage.is_local(fs)
+        self.is_local = _filesystems.is_local(fs)
         raw = _commit.read_manifest(fs, path)
         self.take(raw, Manifest(raw, url))
 
@@ -98,7 +98,7 @@ class Snapshot:
         declared = {name: self.manifest.sha256(TABLES[name]) for name in names}
         read = {name: found.sha256 for name, found in self._ahead.items()}
         wanted = [TABLES[name] for name, sha256 in declared.items() if sha256 and read.get(name) != sha256]
-        _storage.concurrently([partial(self._read_one_ahead, table) for table in wanted])
+        _waiting.concurrently([partial(self._read_one_ahead, table) for table in wanted])
 
     def _read_one_ahead(self, table: Table) -> None:
         with suppress(MissingError, StorageError, DataError):
@@ -186,12 +186,12 @@ class Snapshot:
             ExistsError: `exists`.
         """
         path = self.file_path(table)
-        if not self.manifest.declares(table) and self.fs.exists(path):
+        if not self.manifest.declares(table) and _storage.exists(self.fs, path):
             raise ExistsError(
                 "exists",
                 f"the manifest does not declare this file, so {table.name} was taken to be empty; move it away, or "
                 "declare it, before rows are written",
-                path=path,
+                path=_filesystems.url_of(self.fs, path),
             )
 
     def _is_stale(self, state: TableState) -> bool:
@@ -252,7 +252,7 @@ class Snapshot:
             "table-checksum",
             f"the file's sha256 is {found.sha256}, the manifest declares {declared}; the file was changed without its "
             "manifest, or one of the two is from another version of the project",
-            path=path,
+            path=_filesystems.url_of(self.fs, path),
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _layout, _storage, _urls
+from copick_mlc import _filesystems, _layout, _storage, _urls
 from copick_mlc._tables import Key, Row, RunRow, TomogramRow, VoxelSpacingRow
 
 
@@ -59,7 +59,7 @@ class Place:
     def at(cls, location: str, options: Mapping[str, Any] | None = None) -> Place:
         """The place of a location, with fsspec options."""
         url = _urls.normalise(location)
-        fs, path = _storage.open_location(url, options)
+        fs, path = _filesystems.open_location(url, options)
         fs.invalidate_cache()  # fsspec keeps file systems, with what they once listed
         return cls(fs, path, _urls.published(url))
 

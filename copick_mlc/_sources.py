@@ -14,7 +14,7 @@ from typing import Any
 
 from copick.models import CopickRoot
 
-from copick_mlc import _layout, _urls
+from copick_mlc import _layout, _storage, _urls
 from copick_mlc._portal import PortalOptions, portal_source
 from copick_mlc._source import Item, Place, Source
 from copick_mlc._tables import TABLES, Row
@@ -146,7 +146,7 @@ def _api_source(root: Any) -> Source:
     maps = []
     for definition in root.pickable_objects:
         located = _located(definition, ObjectRow(definition.name))
-        if located.fs is not None and located.fs.exists(located.path):
+        if located.fs is not None and _storage.exists(located.fs, located.path):
             maps.append(located)
     return Source(
         sorted(run.name for run in root.runs), _particles(root), lambda name: _walked(root.get_run(name)), maps

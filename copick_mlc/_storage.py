@@ -7,180 +7,48 @@ Rules: SPEC.md, Changes [BAT].
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import errno
 import os
 import posixpath
 import secrets
 import stat
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from glob import has_magic
-from typing import Any, TypeVar
+from typing import Any
 
-import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem, sync
-from fsspec.implementations.local import LocalFileSystem
 
 from copick_mlc import _urls
-from copick_mlc.errors import CroissantError, MissingError, StorageError
-
-# fsspec passes on the errors of the packages that its file systems use.
-_FOREIGN_ERRORS = (
-    ("aiohttp", "ClientError"),
-    ("asyncio", "TimeoutError"),  # no OSError before Python 3.11
-    ("asyncssh", "Error"),
-    ("botocore.exceptions", "BotoCoreError"),
-    ("botocore.exceptions", "ClientError"),
-    ("botocore.parsers", "ResponseParserError"),
-    ("gql.transport.exceptions", "TransportError"),  # copick asks the portal with it
-    ("zipfile", "BadZipFile"),
+from copick_mlc._filesystems import (
+    failures,
+    failures_of,
+    has_directories,
+    is_conditional,
+    is_http,
+    is_local,
+    is_ssh,
+    reason,
+    url_of,
 )
-
-
-T = TypeVar("T")
+from copick_mlc._waiting import concurrently
+from copick_mlc.errors import CroissantError, MissingError, StorageError
 
 #: What tells of an object whether somebody replaced it: its ETag, "" where there is none, None where nobody can tell.
 Version = str | None
 #: The version of an object that is not there.
 ABSENT = ""
 
-_S3 = frozenset({"s3", "s3a"})
-_OBJECT_STORES = _S3 | {"gs", "gcs", "az", "abfs", "abfss", "oss", "memory"}
-# On these a file that is written is not whole until it is closed, and files can be renamed.
-_SSH = frozenset({"ssh", "sftp"})
-_HTTP = frozenset({"http", "https"})
 _CONFLICTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 # An object of S3 is put in one piece up to this size, which is what S3 takes.
 _ONE_PIECE = 5 * 2**30
-_THREADS = 32
 
 
 class ConflictError(Exception):
     """An object is no longer the one that was read."""
-
-
-def failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
-    """What it may be that file systems raise when storage fails; a package nobody imported has raised nothing."""
-    known = ((sys.modules.get(module), name) for module, name in _FOREIGN_ERRORS)
-    return (OSError, *more, *(getattr(module, name) for module, name in known if module is not None))
-
-
-def _more(fs: AbstractFileSystem | None) -> tuple[type[Exception], ...]:
-    """What else a file system raises when storage fails: sshfs a ValueError where its connection is lost."""
-    return () if fs is None or _SSH.isdisjoint(protocols(fs)) else (ValueError,)
-
-
-def url_of(fs: AbstractFileSystem, path: str) -> str:
-    """What people know a path by: on other storage than the local disk, its URL."""
-    if is_local(fs):
-        return path
-    fs = getattr(fs, "_fs", fs)  # of copick's ReconnectingFileSystem, the one that is connected
-    url: str = fs.unstrip_protocol(path)
-    host, archive = fs.storage_options.get("host"), fs.storage_options.get("fo")
-    if isinstance(host, str) and url.partition("://")[2] == path:  # which is a path on some host
-        port = fs.storage_options.get("port")
-        return f"{url.partition('://')[0]}://{host}{f':{port}' if port else ''}/{path.lstrip('/')}"
-    return f"{url}::{archive}" if isinstance(archive, str) else url
-
-
-def reason(error: BaseException) -> str:
-    """What an error says, also where its text is empty, as of one of asyncio that waited for too long."""
-    if text := str(error).strip():
-        return text
-    name = type(error).__name__
-    return f"no answer in time ({name})" if isinstance(error, (TimeoutError, asyncio.TimeoutError)) else name
-
-
-def open_location(url: str, options: Mapping[str, Any] | None = None) -> tuple[AbstractFileSystem, str]:
-    """The file system and path of an absolute URL.
-
-    Raises:
-        StorageError: `storage-failed`, where fsspec cannot make a file system of it.
-    """
-    try:
-        given = options_for(url, options or {})
-        fs, path = fsspec.url_to_fs(url, **given)
-        if _is_closed(fs):  # fsspec keeps file systems, and this one's connection is lost
-            type(fs).clear_instance_cache()
-            fs, path = fsspec.url_to_fs(url, **given)
-    except failures(ImportError, ValueError, TypeError) as error:
-        raise StorageError("storage-failed", f"fsspec cannot open this location: {reason(error)}", path=url) from error
-    return fs, path
-
-
-def _is_closed(fs: AbstractFileSystem) -> bool:
-    """Whether the connection of a file system over SSH has ended."""
-    client = None if _SSH.isdisjoint(protocols(fs)) else getattr(fs, "_client", None)
-    return client is not None and bool(client.is_closed())
-
-
-def forget(fs: AbstractFileSystem) -> None:
-    """Have fsspec make a file system over SSH anew when it is opened next: it may be lost, and not know that yet."""
-    if not _SSH.isdisjoint(protocols(fs)):
-        type(getattr(fs, "_fs", fs)).clear_instance_cache()
-
-
-def options_for(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options but those for protocols that the URL does not have; fsspec hands them to one that it has."""
-    links = url.split("::")
-    own = {link.partition("://")[0] for link in links} | {"file" for link in links if _urls.is_local(link)}
-    known = set(fsspec.available_protocols()) - own
-    return {name: value for name, value in options.items() if name not in known or not isinstance(value, Mapping)}
-
-
-def open_uncached(url: str, options: Mapping[str, Any] | None = None) -> tuple[AbstractFileSystem, str]:
-    """As `open_location`, without fsspec's caches of files: what is behind them may have been replaced.
-
-    Raises:
-        StorageError: as `open_location`.
-    """
-    first, *others = url.split("::")
-    links = [link for link in (first, *others) if link.removesuffix("://") not in _urls.CACHES]
-    kept = dict(options or {})
-    if first not in links:  # options that name no protocol are those of the first link
-        names = {link.partition("://")[0] for link in links}
-        kept = {name: value for name, value in kept.items() if name in names}
-    return open_location("::".join(links), {name: kept[name] for name in kept.keys() - _urls.CACHES})
-
-
-def is_local(fs: AbstractFileSystem) -> bool:
-    return isinstance(fs, LocalFileSystem)
-
-
-def is_same(one: tuple[AbstractFileSystem, str], other: tuple[AbstractFileSystem, str]) -> bool:
-    """Whether two places are one, links on the local disk considered."""
-    if is_local(one[0]) and is_local(other[0]):
-        return os.path.realpath(one[1]) == os.path.realpath(other[1])
-    return type(one[0]) is type(other[0]) and one[1] == other[1]
-
-
-def protocols(fs: AbstractFileSystem) -> frozenset[str]:
-    """The protocols of a file system."""
-    return frozenset(fs.protocol if isinstance(fs.protocol, (tuple, list)) else (fs.protocol,))
-
-
-def is_conditional(fs: AbstractFileSystem) -> bool:
-    """Whether an object can be replaced on condition that it is still the one that was read, as on S3."""
-    return not _S3.isdisjoint(protocols(fs))
-
-
-def concurrently(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """What calls give that wait for storage, made at the same time where there are threads.
-
-    Where some raise, the first of these in order is raised, once all have ended.
-    """
-    if len(calls) < 2 or sys.platform == "emscripten":
-        return [call() for call in calls]
-    with ThreadPoolExecutor(min(len(calls), _THREADS)) as executor:
-        futures = [executor.submit(call) for call in calls]
-        wait(futures)
-    return [future.result() for future in futures]
 
 
 def read(fs: AbstractFileSystem, path: str, code: str, what: str) -> bytes:
@@ -260,7 +128,7 @@ def exists(fs: AbstractFileSystem, path: str) -> bool:
         StorageError: `storage-failed`.
     """
     # Over http, what cannot be asked for would be absent.
-    strict = {"strict": True} if _HTTP.intersection(protocols(fs)) else {}
+    strict = {"strict": True} if is_http(fs) else {}
     try:
         fs.invalidate_cache(path)  # others may write there
         return bool(fs.exists(path, **strict))
@@ -345,36 +213,6 @@ def _info_of(fs: AbstractFileSystem, path: str) -> str | None:
         return None
 
 
-def write_reason(fs: AbstractFileSystem, path: str) -> str | None:
-    """Why nothing can be written below the directory `path`, or None where nothing speaks against it."""
-    if is_local(fs):
-        if not os.path.isdir(path):
-            return "it is not an existing directory"
-        return None if os.access(path, os.W_OK | os.X_OK) else "it is not writable for this user"
-    if found := _urls.READ_ONLY_PROTOCOLS.intersection(protocols(fs)):
-        return f"{min(found)} storage can only be read"
-    if found := _urls.CACHES.intersection(protocols(fs)):
-        return f"what is read through {min(found)} may be older than what is there"
-    if getattr(fs, "anon", False):
-        return "it is opened with anonymous access (anon)"
-    if is_conditional(fs) and not _has_credentials(fs):
-        return "there are no credentials for it"
-    return None
-
-
-def _has_credentials(fs: AbstractFileSystem) -> bool:
-    """Whether there is anything to sign requests to S3 with; no request is sent to look.
-
-    Raises:
-        StorageError: `storage-failed`, where the options do not make a client.
-    """
-    try:
-        signer = getattr(fs.connect(), "_request_signer", None)
-    except failures(TypeError, ValueError) as error:
-        raise StorageError("storage-failed", f"cannot open S3: {reason(error)}") from error
-    return getattr(signer, "_credentials", True) is not None
-
-
 @contextmanager
 def writing(path: str, fs: AbstractFileSystem | None = None) -> Iterator[None]:
     """Make an error of ours of what a file system raises while something is written.
@@ -390,7 +228,7 @@ def writing(path: str, fs: AbstractFileSystem | None = None) -> Iterator[None]:
         yield
     except CroissantError:
         raise
-    except failures(*_more(fs)) as error:
+    except failures_of(fs) as error:
         text = f"cannot write: {reason(error)}"
         if fs is not None and not is_local(fs) and isinstance(error, PermissionError):
             text += "; open the project with overlay_root set to where you may write"
@@ -441,7 +279,7 @@ def put(fs: AbstractFileSystem, path: str, data: bytes, version: Version = None)
     with writing(path, fs):
         if is_conditional(fs):
             return _put_object(fs, path, data, version)
-        if _SSH.isdisjoint(protocols(fs)):
+        if not is_ssh(fs):
             fs.pipe_file(path, data)
             return None
         directory, _, name = path.rpartition("/")
@@ -479,7 +317,7 @@ def create(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
     """
     with writing(path, fs):
         try:
-            if _SSH.isdisjoint(protocols(fs)):
+            if not is_ssh(fs):
                 fs.pipe_file(path, data, mode="create")
             else:
                 with fs.open(path, "xb") as file:
@@ -499,7 +337,7 @@ def age(fs: AbstractFileSystem, path: str) -> float:
         written = fs.modified(path)
     except (FileNotFoundError, NotImplementedError):
         return 0.0
-    except failures(*_more(fs)) as error:
+    except failures_of(fs) as error:
         where = url_of(fs, path)
         raise StorageError("storage-failed", f"cannot look when it was written: {reason(error)}", path=where) from error
     if written.tzinfo is None:
@@ -572,11 +410,6 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
-def has_directories(fs: AbstractFileSystem) -> bool:
-    """Whether there are directories, and not only names of objects with slashes in them."""
-    return _OBJECT_STORES.isdisjoint(protocols(fs))
-
-
 def remove_file(fs: AbstractFileSystem, path: str) -> None:
     """Remove a file on other storage than the local disk, if it is there.
 
@@ -587,7 +420,7 @@ def remove_file(fs: AbstractFileSystem, path: str) -> None:
         fs.rm_file(path)
     except FileNotFoundError:
         return
-    except failures(*_more(fs)) as error:
+    except failures_of(fs) as error:
         raise StorageError("storage-failed", f"cannot remove: {reason(error)}", path=url_of(fs, path)) from error
 
 
@@ -607,7 +440,7 @@ def remove(fs: AbstractFileSystem, path: str) -> None:
             _remove_objects(fs, path)
     except FileNotFoundError:
         return
-    except failures(*_more(fs)) as error:
+    except failures_of(fs) as error:
         raise StorageError("storage-failed", f"cannot remove: {reason(error)}", path=url_of(fs, path)) from error
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _layout, _storage, _urls
+from copick_mlc import _filesystems, _layout, _storage, _urls
 from copick_mlc._tables import Row, cells_of
 from copick_mlc.errors import CroissantError, DataError, ReadOnlyError, StorageError, UsageError
 from copick_mlc.index import CroissantIndex
@@ -68,12 +68,12 @@ class Target:
         """Why nothing can be written here, or None where nothing speaks against it."""
         if not self.indexed:
             path = self.path
-            while _storage.is_local(self.fs) and not self.fs.exists(path) and posixpath.dirname(path) != path:
+            while _filesystems.is_local(self.fs) and not self.fs.exists(path) and posixpath.dirname(path) != path:
                 path = posixpath.dirname(path)  # the overlay is made when first written to [OVL-013]
-            reason = _storage.write_reason(self.fs, path)
+            reason = _filesystems.write_reason(self.fs, path)
             return reason and f"overlay_root {self.path} cannot be written: {reason}"
         base, url = self.index.base_url, self.index.url
-        if reason := _storage.write_reason(self.fs, self.path):
+        if reason := _filesystems.write_reason(self.fs, self.path):
             return f"the base URL {base} cannot be written: {reason}"
         if reason := self.index.write_reason():
             return f"the manifest {url} cannot be written: {reason}"
@@ -226,7 +226,7 @@ class Target:
         self.check()
         whole = self._directory(directory) if directory is not None else []
         if not self.indexed:
-            for removal in [_Removal(*self.place(row)) for row in find() if row.table.has_url] + whole:
+            for removal in [self._in_overlay(row) for row in find() if row.table.has_url] + whole:
                 removal()
             return
         rows, removals = self.index.caught_up(lambda: self._found(find, directory if whole else None))
@@ -237,11 +237,16 @@ class Target:
             for removal in removals + whole:
                 self.index.after_commit(removal)  # [BAT-007]
 
+    def _in_overlay(self, row: Row) -> _Removal:
+        """The removal of the data of an artifact of the overlay."""
+        is_store = row.table.canonical.endswith(".zarr")
+        return _Removal(*self.place(row), is_object=not is_store and not _filesystems.has_directories(self.fs))
+
     def _found(self, find: Callable[[], list[Row]], directory: Row | None) -> tuple[list[Row], list[_Removal]]:
         """The rows that are to go, and the removals of their data, but for what goes with a whole directory."""
         rows = find()
         # On the local disk, links may lead from there to other data of the project.
-        below = f"{directory.canonical_url}/" if directory is not None and not _storage.is_local(self.fs) else None
+        below = f"{directory.canonical_url}/" if directory is not None and not _filesystems.is_local(self.fs) else None
         return rows, self._data_of(rows, below)
 
     def _directory(self, row: Row) -> list[_Removal]:
@@ -287,15 +292,15 @@ class Target:
         if not self._is_own(fs, path):
             return None
         is_store = row.table.canonical.endswith(".zarr")
-        if not is_store and not _storage.has_directories(fs):
+        if not is_store and not _filesystems.has_directories(fs):
             return _Removal(fs, path, is_object=True)
         # A row could name a directory of the project.
-        fits = _layout.is_store(fs, path) if is_store else not fs.isdir(path)  # [SEC-006]
+        fits = _layout.is_store(fs, path) if is_store else not _storage.is_directory(fs, path)  # [SEC-006]
         return _Removal(fs, path) if fits else None
 
     def _is_own(self, fs: AbstractFileSystem, path: str) -> bool:
         """Whether links on the way leave a path below the base URL [SEC-004], and not beside the manifest [SEC-005]."""
-        if not _storage.is_local(fs):
+        if not _filesystems.is_local(fs):
             return True
         directory, base = os.path.realpath(os.path.dirname(path)), os.path.realpath(self.path)
         beside = os.path.realpath(os.path.dirname(_urls.normalise(self.index.url)))

@@ -12,7 +12,7 @@ from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
 
-from copick_mlc import _hosts, _manifest, _storage, _urls
+from copick_mlc import _filesystems, _hosts, _manifest, _storage, _urls
 from copick_mlc._findings import Finding
 from copick_mlc._project import Project
 from copick_mlc._tables import TABLES
@@ -229,7 +229,7 @@ def _lines(texts: list[str]) -> list[str]:
 def _document(url: str, fs_args: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The document of a manifest that is none of a copick project; None where there is no JSON object."""
     try:
-        fs, path = _storage.open_location(_urls.normalise(url), fs_args)
+        fs, path = _filesystems.open_location(_urls.normalise(url), fs_args)
         value = _manifest.parse((_storage.read_if_there(fs, path) or b"").decode("utf-8-sig"))
     except (CroissantError, ValueError, RecursionError):  # told already
         return None
@@ -239,8 +239,8 @@ def _document(url: str, fs_args: Mapping[str, Any] | None) -> dict[str, Any] | N
 def _source(url: str) -> str | None:
     """What mlcroissant takes for a location: a local path or an http(s) URL; None for others."""
     url = _urls.normalise(url)
-    fs, path = _storage.open_location(url)
-    if _storage.is_local(fs):
+    fs, path = _filesystems.open_location(url)
+    if _filesystems.is_local(fs):
         return str(path)
     return url if url.startswith(("http://", "https://")) and "::" not in url else None
 

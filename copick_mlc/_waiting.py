@@ -14,12 +14,14 @@ from typing import TypeVar
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _storage
+from copick_mlc import _filesystems
 
 T = TypeVar("T")
 
 # s3fs has ten connections, and what a thread works on may be large, as the chunk of a volume.
 _THREADS = 8
+# What is one request of few bytes.
+_MANY_THREADS = 32
 
 
 @contextmanager
@@ -56,11 +58,24 @@ def results(
             wait(begun)
 
 
+def concurrently(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """What calls give that wait for storage, made at the same time where there are threads.
+
+    Where some raise, the first of these in order is raised, once all have ended.
+    """
+    if len(calls) < 2 or sys.platform == "emscripten":
+        return [call() for call in calls]
+    with ThreadPoolExecutor(min(len(calls), _MANY_THREADS)) as executor:
+        futures = [executor.submit(call) for call in calls]
+        wait(futures)
+    return [future.result() for future in futures]
+
+
 def at_once(storage: Iterable[AbstractFileSystem | None], calls: Sequence[Callable[[], T]]) -> list[T]:
     """What calls give that each wait for little of this storage. The first that fails, in order, raises."""
-    return _storage.concurrently(calls) if is_remote(storage) else [call() for call in calls]
+    return concurrently(calls) if is_remote(storage) else [call() for call in calls]
 
 
 def is_remote(storage: Iterable[AbstractFileSystem | None]) -> bool:
     """Whether some of these file systems are not the local disk."""
-    return any(fs is not None and not _storage.is_local(fs) for fs in storage)
+    return any(fs is not None and not _filesystems.is_local(fs) for fs in storage)

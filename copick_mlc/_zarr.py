@@ -27,8 +27,8 @@ from numcodecs.registry import get_codec, register_codec
 from zarr.errors import MetadataError
 from zarr.storage import FSStore, contains_array, contains_group
 
-from copick_mlc import _storage, _urls
-from copick_mlc._storage import failures
+from copick_mlc import _filesystems, _storage, _urls, _waiting
+from copick_mlc._filesystems import failures
 from copick_mlc.errors import CroissantError, DataError, MissingError, StorageError
 
 # What zarr and its codecs raise for metadata or chunks that they cannot decode; they check little of what they read.
@@ -96,9 +96,9 @@ class Store(FSStore):
         self._metadata = _METADATA.get()
         super().__init__(*args, **kwargs)
         self.map.fs = self.fs  # one that connects anew gives the mapper what is connected now
-        self._is_remote = not _storage.is_local(self.fs)
+        self._is_remote = not _filesystems.is_local(self.fs)
         # s3fs asks for the size of each object before, unless it is told that it shall not.
-        self._options = {"max_concurrency": 1} if _storage.is_conditional(self.fs) else {}
+        self._options = {"max_concurrency": 1} if _filesystems.is_conditional(self.fs) else {}
 
     def _normalize_key(self, key: str) -> str:
         return key.strip("/")
@@ -155,10 +155,10 @@ class Store(FSStore):
         asked for: the store is a group, or an array.
         """
         # fsspec's caches lose files where several threads read.
-        if self._metadata is None or not self._is_remote or _urls.CACHES.intersection(_storage.protocols(self.fs)):
+        if self._metadata is None or not self._is_remote or _urls.CACHES.intersection(_filesystems.protocols(self.fs)):
             return
         group, array = _GROUP, f"{level.strip('/')}/{_ARRAY}"
-        _storage.concurrently([partial(self.__contains__, key) for key in (group, array)])
+        _waiting.concurrently([partial(self.__contains__, key) for key in (group, array)])
         for key in (group, array):
             if self._metadata.get(f"{self.path}/{key}") is not None:
                 prefix = f"{self.path}/{key}".removesuffix(_GROUP).removesuffix(_ARRAY)
@@ -196,8 +196,8 @@ def _reading(fs: AbstractFileSystem, path: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except failures(ValueError) as error:  # a URL that is none
-        text = f"cannot read a part of the array: {_storage.reason(error)}"
-        raise StorageError("storage-failed", text, path=_storage.url_of(fs, path)) from error
+        text = f"cannot read a part of the array: {_filesystems.reason(error)}"
+        raise StorageError("storage-failed", text, path=_filesystems.url_of(fs, path)) from error
 
 
 def open_store(fs: AbstractFileSystem, path: str, *, writable: bool) -> Store:
@@ -232,7 +232,7 @@ def is_there(fs: AbstractFileSystem, path: str) -> bool:
     Raises:
         StorageError: `storage-failed`.
     """
-    if _storage.is_local(fs):
+    if _filesystems.is_local(fs):
         return _storage.exists(fs, path)
     try:
         if has_content(open_store(fs, path, writable=False)):
@@ -240,11 +240,11 @@ def is_there(fs: AbstractFileSystem, path: str) -> bool:
     except CroissantError:
         raise
     except failures(TypeError) as error:  # an option that is none
-        where = _storage.url_of(fs, path)
+        where = _filesystems.url_of(fs, path)
         raise StorageError(
-            "storage-failed", f"cannot look what is there: {_storage.reason(error)}", path=where
+            "storage-failed", f"cannot look what is there: {_filesystems.reason(error)}", path=where
         ) from error
-    return _storage.exists(fs, path) if _storage.has_directories(fs) else _storage.is_directory(fs, path)
+    return _storage.exists(fs, path) if _filesystems.has_directories(fs) else _storage.is_directory(fs, path)
 
 
 @contextmanager
@@ -269,7 +269,7 @@ def assembled(fs: AbstractFileSystem, path: str) -> Iterator[tuple[AbstractFileS
             fs.invalidate_cache(path)
             old = fs.find(path)
             fs.pipe(new)
-        _storage.concurrently([partial(_storage.remove_file, fs, file) for file in old if file not in new])
+        _waiting.concurrently([partial(_storage.remove_file, fs, file) for file in old if file not in new])
     finally:
         if memory.exists(place):
             memory.rm(place, recursive=True)
@@ -299,6 +299,8 @@ def decoding(path: str) -> Iterator[None]:
     except _UNDECODABLE as error:
         raise DataError("data-invalid", f"cannot decode the array: {error}", path=path) from error
     except failures() as error:
-        raise StorageError("storage-failed", f"cannot read the array: {_storage.reason(error)}", path=path) from error
+        raise StorageError(
+            "storage-failed", f"cannot read the array: {_filesystems.reason(error)}", path=path
+        ) from error
     finally:
         _METADATA.reset(token)

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _commit, _lock, _manifest, _remote, _storage, _urls
+from copick_mlc import _commit, _filesystems, _lock, _manifest, _remote, _storage, _urls, _waiting
 from copick_mlc._csv import TableFile
 from copick_mlc._lock import locked
 from copick_mlc._manifest import Manifest
@@ -122,7 +122,7 @@ class CroissantIndex:
 
     def _read(self) -> Snapshot:
         # Anew: an archive may have been replaced, and a connection lost.
-        self._fs, self._path = _storage.open_uncached(self.url, self._fs_args)
+        self._fs, self._path = _filesystems.open_uncached(self.url, self._fs_args)
         self._base = None
         return Snapshot(self._fs, self._path, self.url, self._override)
 
@@ -229,15 +229,15 @@ class CroissantIndex:
         """
         absolute = self.absolute_url(url_value)
         if fs_args or _urls.is_absolute(url_value):
-            return _storage.open_location(absolute, {**self.static_fs_args, **fs_args})
+            return _filesystems.open_location(absolute, {**self.static_fs_args, **fs_args})
         base = self.base_url
         if self._base is None or self._base[0] != base:
-            self._base = (base, *_storage.open_location(base, self.static_fs_args))
+            self._base = (base, *_filesystems.open_location(base, self.static_fs_args))
         _, fs, path = self._base
         if not path:
             return fs, url_value
         place = f"{path.rstrip('/')}/{_urls.escaped(url_value, path)}"
-        return fs, place if _storage.is_local(fs) else _urls.resolved(place)
+        return fs, place if _filesystems.is_local(fs) else _urls.resolved(place)
 
     # --- rows --------------------------------------------------------------------------------------------
 
@@ -474,11 +474,11 @@ class CroissantIndex:
     @property
     def is_local(self) -> bool:
         """Whether manifest and tables are on the local disk."""
-        return _storage.is_local(self._fs)
+        return _filesystems.is_local(self._fs)
 
     def write_reason(self) -> str | None:
         """Why the manifest cannot be written, or None where nothing speaks against it."""
-        return _storage.write_reason(self._fs, self._snapshot.directory)
+        return _filesystems.write_reason(self._fs, self._snapshot.directory)
 
     def check_writable(self) -> None:
         """See that nothing speaks against writing the manifest.
@@ -663,7 +663,7 @@ class CroissantIndex:
             early = []
             try:
                 if raw == snapshot.raw:
-                    _storage.concurrently(late)
+                    _waiting.concurrently(late)
                     late = []
                     self._check_lock()
                     _remote.commit(self._fs, self._path, changed.raw, version)

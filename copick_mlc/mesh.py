@@ -71,7 +71,7 @@ class CopickMeshMLC(AnnotationFile, CopickMeshOverlay):
         try:
             return trimesh.load(io.BytesIO(data), file_type="glb")  # [MSH-001]
         except _TRIMESH_ERRORS as error:  # [MSH-002]
-            raise DataError("data-invalid", f"not a binary glTF file: {error!r}", path=self.path) from error
+            raise DataError("data-invalid", f"not a binary glTF file: {error!r}", path=self._where) from error
 
     def store(self) -> None:
         """Write the mesh, replacing the file as a whole, and put the row [MSH-003].

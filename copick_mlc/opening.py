@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from copick_mlc import _storage, _urls
+from copick_mlc import _filesystems, _storage, _urls
 from copick_mlc.config import CopickConfigMLCroissant
 from copick_mlc.errors import DataError, StorageError, UsageError
 from copick_mlc.root import CopickRootMLC, config_of, read_config, read_json
@@ -47,7 +47,7 @@ def from_croissant(
     root = CopickRootMLC(config)
     if output_path is not None:
         text = json.dumps(root.config.model_dump(mode="json"), indent=4)
-        fs, path = _storage.open_location(_urls.normalise(output_path))
+        fs, path = _filesystems.open_location(_urls.normalise(output_path))
         _storage.write(fs, path, text.encode())
     return root
 
@@ -88,7 +88,7 @@ def open_project(path: str | os.PathLike[str]) -> Any:
         return copick.from_file(where)
     except ValueError as error:
         raise DataError("config-invalid", f"not a copick configuration: {error}", path=where) from error
-    except _storage.failures() as error:
+    except _filesystems.failures() as error:
         raise _unreachable(error) from error
 
 
@@ -106,7 +106,7 @@ def open_portal(dataset_ids: list[int], overlay_root: str) -> Any:
 
     try:
         return copick.from_czcdp_datasets(dataset_ids, overlay_root, overlay_fs_args={"auto_mkdir": True})
-    except _storage.failures() as error:
+    except _filesystems.failures() as error:
         raise _unreachable(error) from error
 
 

@@ -28,6 +28,7 @@ class CopickPicksMLC(AnnotationFile, CopickPicksOverlay):
 
     run: CopickRunMLC
     identity: PicksRow
+    _size_seen = False  # whether the voxel size of the file is known, or that it has none
 
     def __init__(
         self,
@@ -66,8 +67,8 @@ class CopickPicksMLC(AnnotationFile, CopickPicksOverlay):
         Raises:
             MissingError, DataError, StorageError: `data-missing`, `data-invalid`, `storage-failed`.
         """
-        if not self._loaded and self._exists():
-            self.load()
+        if not self._loaded:
+            self._load_if_there()
         points: list[CopickPoint] = self.meta.points
         return points
 
@@ -78,15 +79,25 @@ class CopickPicksMLC(AnnotationFile, CopickPicksOverlay):
 
     def _load(self) -> CopickPicksFile:
         row = self._project.index.find(self.identity) if self._indexed else None
-        file = parse_picks(self._read(), row or self.identity, self.path)
+        file = parse_picks(self._read(), row or self.identity, self._where)
         for name, value in self._names().items():  # [PIK-003]
             setattr(file, name, value)
         if file.voxel_spacing is None and row is not None:
             file.voxel_spacing = row.voxel_size  # [PIK-019]
         if file.points is None:
             file.points = []
-        self._loaded = True
+        self._loaded = self._size_seen = True
         return file
+
+    def _load_if_there(self) -> CopickPicksFile | None:
+        """Load the file; None where nothing was stored yet. To see whether it is there would be another request."""
+        if self._indexed:
+            return self.load() if self._exists() else None
+        try:
+            return self.load()
+        except MissingError:
+            self._size_seen = True
+            return None
 
     def from_numpy(self, *args: Any, **kwargs: Any) -> None:
         """As copick's: set the points from arrays, positions in Å, and store them.
@@ -106,31 +117,31 @@ class CopickPicksMLC(AnnotationFile, CopickPicksOverlay):
             ReadOnlyError, StorageError: `read-only`, `storage-failed`.
         """
         self._check_mutable()
-        if not self._loaded and self._exists():
+        if not self._loaded:
             # What is stored is what was there, besides what somebody set.
             edits = {name: getattr(self.meta, name) for name in self.meta.model_fields_set - set(self._names())}
-            file = self.load()
-            for name, value in edits.items():
+            file = self._load_if_there()
+            for name, value in edits.items() if file is not None else ():
                 setattr(file, name, value)
         super().store()
 
     def _store(self) -> None:
         row = self._project.index.find(self.identity) if self._indexed else None
-        if self.meta.voxel_spacing is None:  # known, though nobody has read the file
-            self.meta.voxel_spacing = row.voxel_size if row is not None else self._stored_size()
+        if self.meta.voxel_spacing is None and row is not None:  # known, though nobody has read the file
+            self.meta.voxel_spacing = row.voxel_size
+        elif self.meta.voxel_spacing is None and not self._indexed and not self._size_seen:
+            self.meta.voxel_spacing = self._stored_size()
         data = dump_picks(self.meta)
         columns: dict[str, Any] = {"sha256": hashlib.sha256(data).hexdigest()}  # [PIK-012]
         if self.meta.voxel_spacing is not None:
             columns["voxel_size"] = float(self.meta.voxel_spacing)  # [PIK-013]
         self._project.target.write_file(self.identity, data, **columns)
-        self._loaded = True
+        self._loaded = self._size_seen = True
 
     def _stored_size(self) -> float | None:
         """The voxel size in Å that the file to be replaced has; None where there is none, or none that can be read."""
-        if self._indexed:  # without a row, so it is new
-            return None
         try:
-            size: float | None = parse_picks(self._read(), self.identity, self.path).voxel_spacing
+            size: float | None = parse_picks(self._read(), self.identity, self._where).voxel_spacing
         except (MissingError, DataError):
             return None
         return size  # [OVL-015]

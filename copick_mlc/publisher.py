@@ -16,7 +16,7 @@ from typing import Any
 
 from copick.models import CopickRoot
 
-from copick_mlc import _credentials, _layout, _storage, _urls
+from copick_mlc import _credentials, _filesystems, _layout, _urls
 from copick_mlc._copying import Copy, copy_all, sizes
 from copick_mlc._exporting import Dataset, Export, ExportOptions
 from copick_mlc._source import Place, Source
@@ -159,7 +159,7 @@ class Publication:
             )
             return source
         *others, overlay = source.places
-        if _storage.is_same((overlay.fs, overlay.path), (self._target.fs, self._target.path)):
+        if _filesystems.is_same((overlay.fs, overlay.path), (self._target.fs, self._target.path)):
             return source
         return replace(source, places=[*others, replace(overlay, moves_to=self._target.url)])
 
@@ -172,9 +172,9 @@ class Publication:
         fs = self._target.fs
         for path in (self._target.path, *(f"{self._target.path}/{name}" for name in ("ExperimentRuns", "Objects"))):
             there = path
-            while _storage.is_local(fs) and not os.path.lexists(there) and os.path.dirname(there) != there:
+            while _filesystems.is_local(fs) and not os.path.lexists(there) and os.path.dirname(there) != there:
                 there = os.path.dirname(there)
-            if reason := _storage.write_reason(fs, there):
+            if reason := _filesystems.write_reason(fs, there):
                 raise ReadOnlyError(
                     "read-only", f"nothing can be published there: {reason}; choose another directory", path=there
                 )

@@ -11,7 +11,7 @@ from typing import Any
 from copick.models import CopickRoot, CopickRunMeta, PickableObject
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _layout, _storage, _urls
+from copick_mlc import _filesystems, _layout, _storage, _urls
 from copick_mlc._entity import copick_rules, synchronised
 from copick_mlc._target import Target
 from copick_mlc.config import CopickConfigMLCroissant
@@ -131,12 +131,12 @@ class CopickRootMLC(CopickRoot):
         if not _urls.is_local(url) and root:
             from copick_mlc._reconnecting import Reconnecting
 
-            _storage.open_location(url, options)  # which says what is wrong
-            fs = Reconnecting(url, _storage.options_for(url, options))
+            _filesystems.open_location(url, options)  # which says what is wrong
+            fs = Reconnecting(url, _filesystems.options_for(url, options))
             return Target(self.index, fs, fs._strip_protocol(url), indexed=False)
         if _urls.is_local(url) and "::" not in url:
             options["auto_mkdir"] = True  # zarr makes a directory for each chunk
-        fs, path = _storage.open_location(url, options)
+        fs, path = _filesystems.open_location(url, options)
         return Target(self.index, fs, path, indexed=not root)
 
     runs = synchronised(CopickRoot.runs)
@@ -387,7 +387,7 @@ class CopickRootMLC(CopickRoot):
         if not self.index.pending:
             self._keep_changes()
             for fs in (self.fs_overlay, self.index.resolve_url("ExperimentRuns")[0]):
-                _storage.forget(fs)
+                _filesystems.forget(fs)
             with self.index.reloaded():
                 self._take_over()
         self._invalidate_all_caches()
@@ -436,7 +436,7 @@ def _make_overlay_directory(fs: AbstractFileSystem, path: str) -> None:
     try:
         _storage.write(fs, f"{path}/.meta", b"meta")
     except BaseException:
-        if _storage.is_local(fs):  # what has a directory exists
+        if _filesystems.is_local(fs):  # what has a directory exists
             with suppress(OSError):
                 os.rmdir(path)
         raise

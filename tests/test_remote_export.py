@@ -6,7 +6,6 @@ import json
 import re
 import secrets
 import shutil
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -239,9 +238,8 @@ def test_where_no_thread_can_start_all_is_done_in_turn(
 ) -> None:
     source = upload(bare, f"{s3_proxy.url}/p")
     expected = quietly(export_croissant, opened(bare, source), f"{s3_proxy.url}/threads")
-    for module in ("_waiting", "_storage"):
-        monkeypatch.setattr(f"copick_mlc.{module}.sys", SimpleNamespace(platform="emscripten", modules=sys.modules))
-        monkeypatch.setattr(f"copick_mlc.{module}.ThreadPoolExecutor", _refuse)
+    monkeypatch.setattr("copick_mlc._waiting.sys", SimpleNamespace(platform="emscripten"))
+    monkeypatch.setattr("copick_mlc._waiting.ThreadPoolExecutor", _refuse)
     with s3_proxy.proxy.counting() as seen:
         alone = quietly(export_croissant, opened(bare, source), f"{s3_proxy.url}/alone")
     assert steps(seen) == len(seen)

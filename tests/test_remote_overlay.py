@@ -302,6 +302,22 @@ REQUESTS: dict[str, tuple[Callable[[CopickRootMLC], Any], list[str]]] = {
         lambda root: the_run(root).new_voxel_spacing(3.0),
         [f"LIST {RUN}/", f"LIST {RUN}/VoxelSpacing3.000/", f"PUT {RUN}/VoxelSpacing3.000/.meta"],
     ),
+    "new picks": (
+        lambda root: new_picks(root, "2").from_numpy(POINTS),
+        [f"LIST {RUN}/Picks/", f"GET {RUN}/Picks/me_2_ribosome.json", *[f"PUT {RUN}/Picks/me_2_ribosome.json"] * 2],
+    ),
+    "points": (
+        lambda root: the_run(root).get_picks(user_id="me", session_id="2")[0].points,
+        [f"LIST {RUN}/Picks/", f"GET {RUN}/Picks/me_2_ribosome.json"],
+    ),
+    "stored picks": (
+        lambda root: the_run(root).get_picks(user_id="me", session_id="2")[0].from_numpy(POINTS),
+        [f"LIST {RUN}/Picks/", f"GET {RUN}/Picks/me_2_ribosome.json", f"PUT {RUN}/Picks/me_2_ribosome.json"],
+    ),
+    "deleted picks": (
+        lambda root: the_run(root).get_picks(user_id="me", session_id="2")[0].delete(),
+        [f"LIST {RUN}/Picks/", f"DELETE {RUN}/Picks/me_2_ribosome.json"],
+    ),
     "new mesh": (
         lambda root: the_run(root).new_mesh("membrane", "2", user_id="me"),
         [f"LIST {RUN}/Meshes/", f"PUT {RUN}/Meshes/me_2_membrane.glb"],

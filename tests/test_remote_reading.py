@@ -23,7 +23,7 @@ from copick_mlc import (
     CopickRunMLC,
     CroissantError,
     CroissantIndex,
-    _storage,
+    _filesystems,
     _urls,
     export_croissant,
     from_croissant,
@@ -572,7 +572,7 @@ def test_data_comes_from_the_cache_where_it_is_there(published: Published, tmp_p
     ],
 )
 def test_a_cache_is_left_out(url: str, options: dict[str, Any], expected: str, kept: dict[str, Any]) -> None:
-    fs, path = _storage.open_uncached(url, options)
+    fs, path = _filesystems.open_uncached(url, options)
     assert (path, fs.protocol) == (expected, ("http", "https"))
     assert {name: getattr(fs, name) for name in kept} == kept
     assert fs is fsspec.filesystem("http", **kept), "it was given nothing else"
