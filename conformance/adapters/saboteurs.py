@@ -1120,6 +1120,7 @@ class TargetUnasked(Saboteur):
 
     def break_something(self) -> None:
         Publication._check_target = _ignore  # type: ignore[method-assign]
+        _exporting.Export._check_target = _ignore  # type: ignore[method-assign]
 
 
 class UnlistedCopied(Saboteur):
