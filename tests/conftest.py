@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -40,6 +41,15 @@ def project(full_template: Path, tmp_path: Path) -> Path:
         text = (directory / name).read_text().replace(str(full_template), str(directory))
         (directory / name).write_text(text)
     return directory
+
+
+@pytest.fixture
+def unplaced(project: Path) -> None:
+    """Have the manifest of the project say nothing of where the data is, so that all of it can be put elsewhere."""
+    path = project / "Croissant" / "metadata.json"
+    document = json.loads(path.read_text())
+    del document["copick:baseUrl"]
+    path.write_text(json.dumps(document, indent=2))
 
 
 @pytest.fixture

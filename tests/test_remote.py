@@ -34,6 +34,8 @@ from tests.projects import inventory, tree
 from tests.proxy import Fault, Proxy, Request, steps
 from tests.servers import S3Objects
 
+pytestmark = pytest.mark.usefixtures("unplaced")
+
 POINTS = np.arange(12, dtype=float).reshape(4, 3)
 # Longer than it takes to send requests at the same time, however busy the machine is.
 PATIENCE = 60.0
@@ -93,16 +95,6 @@ class Remote:
 
     def staged(self) -> list[str]:
         return [path for path in self.objects() if path.endswith(".pending")]
-
-
-@pytest.fixture
-def project(project: Path) -> Path:
-    """A project that does not say where it is."""
-    path = project / "Croissant" / "metadata.json"
-    document = json.loads(path.read_text())
-    del document["copick:baseUrl"]
-    path.write_text(json.dumps(document, indent=2))
-    return project
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ from tests.proxy import Proxy, Request
 from tests.servers import S3Objects, http_server
 from tests.test_mode_a import the_mesh, the_picks, the_run, the_tomogram
 
+pytestmark = pytest.mark.usefixtures("unplaced")
+
 POINTS = np.arange(12, dtype=float).reshape(4, 3)
 FAULTS: tuple[int | str, ...] = (403, 404, 500, 503, "reset", "truncate")
 # A client that waits a short time for an answer that does not come. The connection is made, and long before.
@@ -38,16 +40,6 @@ RUN = "ExperimentRuns/TS_001"
 CHUNK = f"{RUN}/VoxelSpacing10.000/wbp.zarr/0/0/0/0"
 ARRAY = f"{RUN}/VoxelSpacing10.000/wbp.zarr/0/.zarray"
 PICKS = f"{RUN}/Picks/demo_1_ribosome.json"
-
-
-@pytest.fixture
-def project(project: Path) -> Path:
-    """A project that does not say where it is."""
-    path = project / "Croissant" / "metadata.json"
-    document = json.loads(path.read_text())
-    del document["copick:baseUrl"]
-    path.write_text(json.dumps(document, indent=2))
-    return project
 
 
 @pytest.fixture

@@ -27,7 +27,9 @@ from copick_mlc.index import RunRow
 from tests.conftest import Bucket
 from tests.proxy import Request
 from tests.servers import s3_environment
-from tests.test_remote import Remote, project  # noqa: F401  # the fixture
+from tests.test_remote import Remote
+
+pytestmark = pytest.mark.usefixtures("unplaced")
 
 POINTS = np.arange(12, dtype=float).reshape(4, 3)
 SECONDS = 60.0
@@ -138,7 +140,7 @@ def killed(context: ForkServerContext, remote: Remote, change: str, at: int, *, 
 def test_who_is_killed_leaves_the_old_state_or_the_new_one(
     context: ForkServerContext,
     s3_proxy: Bucket,
-    project: Path,  # noqa: F811
+    project: Path,
     change: str,
     is_made: bool,
 ) -> None:

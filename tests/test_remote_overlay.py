@@ -38,19 +38,11 @@ from tests.test_mode_a import (
     the_tomogram,
 )
 
+pytestmark = pytest.mark.usefixtures("unplaced")
+
 POINTS = np.arange(12, dtype=float).reshape(4, 3)
 VOLUME = np.arange(64, dtype=np.float32).reshape(4, 4, 4)
 RUN = "ExperimentRuns/TS_001"
-
-
-@pytest.fixture
-def project(project: Path) -> Path:
-    """A project that does not say where it is."""
-    path = project / "Croissant" / "metadata.json"
-    document = json.loads(path.read_text())
-    del document["copick:baseUrl"]
-    path.write_text(json.dumps(document, indent=2))
-    return project
 
 
 @pytest.fixture
