@@ -25,8 +25,9 @@ from copick_mlc._tables import TABLES, Key, Row
 from copick_mlc.errors import ExistsError, MissingError, StorageError, UsageError
 from copick_mlc.index import MeshRow, PicksRow, TomogramRow, VoxelSpacingRow
 
-# Seconds that somebody's storage has to answer, before the export does without.
-_PATIENCE = 5.0
+# Seconds that somebody's storage has to answer, before the export does without: enough for a busy machine, which should
+# not export less.
+_PATIENCE = 30.0
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import io
 import math
 import operator
 import re
+import reprlib
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -411,7 +412,7 @@ def _unfit(value: object, column: Column, table: Table) -> UsageError:
     expected = {"sc:Text": "text", "sc:Float": "a finite number", "sc:Boolean": "a bool"}[column.data_type]
     return UsageError(
         "name-invalid",
-        f"{value!r} cannot be written to column {column.name} of {table.file_name}; "
+        f"{reprlib.repr(value)} cannot be written to column {column.name} of {table.file_name}; "
         f"expected {expected}{' that is not empty' if column.is_key else ' or None'}",
         column=column.name,
     )

@@ -45,8 +45,8 @@ CODES = {
 }
 
 
-# A URL in a text, with all links of a chained one.
-_URL = re.compile(r"""[^\s'"<>()]+://[^\s'"<>]+""")
+# A URL in a text, with all links of a chained one. It begins where a word does, or long words would take very long.
+_URL = re.compile(r"""(?<![^\s'"<>()])[^\s'"<>()]+://[^\s'"<>]+""")
 
 
 class CroissantError(Exception):

@@ -82,14 +82,19 @@ def s3_endpoint() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def portal_endpoint(s3_endpoint: str) -> str:
-    """That server, with the data of `tests.portal`; whoever wants other data changes the records, not the bucket."""
+def portal_endpoint(s3_endpoint: str) -> Iterator[str]:
+    """That server, with the data of `tests.portal`; whoever wants other data changes the records, not the bucket.
+
+    Exports wait for its answers, however busy the machine is.
+    """
     from tests.portal import upload
     from tests.servers import s3_environment
 
     with s3_environment(s3_endpoint):
         upload(s3_endpoint)
-    return s3_endpoint
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("copick_mlc._collection._PATIENCE", 3600.0)
+        yield s3_endpoint
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -611,13 +612,21 @@ class Run:
         directory = project / "elsewhere" if self.name == "first_export" else project
         if not manifest_of(directory).exists():
             return seen
-        digest = hashlib.sha256(repr(tree(directory / "Croissant")).encode()).hexdigest()
-        mark = self.directory / digest
-        if not mark.exists():
+        mark = self.directory / digest(directory / "Croissant")
+        if not mark.exists():  # what others read so far was not the same
             others_read(directory)
             mark.touch()
         commit_once_more(directory)
         return seen
+
+
+def digest(directory: Path) -> str:
+    """Of the files there, but for what says who wrote them: a lock's content, and names that are made up."""
+    files = [
+        (re.sub(r"\.[0-9a-f]{12}\.tmp$", ".tmp", name), b"" if name.endswith(".lock") else data)
+        for name, data in tree(directory).items()
+    ]
+    return hashlib.sha256(repr(sorted(files)).encode()).hexdigest()
 
 
 def _opens(manifest: Path) -> bool:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copick_mlc._credentials import found_in, stripped
+from copick_mlc.errors import DataError
 
 # --- what is one -----------------------------------------------------------------------------------------
 
@@ -178,4 +179,5 @@ def test_long_texts_take_no_time_to_speak_of() -> None:
     ):
         assert stripped(text) == text
         assert found_in(text) is None
+        assert DataError("data-invalid", text).message == text
     assert stripped(parameters.replace("a", "token")) == "https://host/"

@@ -33,9 +33,9 @@ pytestmark = pytest.mark.usefixtures("unplaced")
 
 POINTS = np.arange(12, dtype=float).reshape(4, 3)
 FAULTS: tuple[int | str, ...] = (403, 404, 500, 503, "reset", "truncate")
-# A client that waits a short time for an answer that does not come. The connection is made, and long before.
-IMPATIENT_HTTP = aiohttp.ClientTimeout(sock_read=2)
-IMPATIENT_S3 = {"config_kwargs": {"read_timeout": 2, "retries": {"total_max_attempts": 1}}}
+# A client that waits a short time for an answer that does not come, and long enough for one that does.
+IMPATIENT_HTTP = aiohttp.ClientTimeout(sock_read=10)
+IMPATIENT_S3 = {"config_kwargs": {"read_timeout": 10, "retries": {"total_max_attempts": 1}}}
 RUN = "ExperimentRuns/TS_001"
 CHUNK = f"{RUN}/VoxelSpacing10.000/wbp.zarr/0/0/0/0"
 ARRAY = f"{RUN}/VoxelSpacing10.000/wbp.zarr/0/.zarray"

@@ -290,7 +290,7 @@ def test_options_may_name_the_protocol_that_they_are_for(published: Published) -
 
 
 def test_wrong_options_of_an_overlay_are_an_error_of_ours(local: Path, sftp: Sftp) -> None:
-    with pytest.raises(CroissantError, match=r"ssh://127\.0\.0\.1/overlay.*Permission denied"):
+    with pytest.raises(CroissantError, match=r"(ssh|sftp)://127\.0\.0\.1/overlay.*Permission denied"):
         from_croissant(
             local, overlay_root="ssh://127.0.0.1/overlay", overlay_fs_args={**sftp.options, "password": "wrong"}
         )
