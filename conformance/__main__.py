@@ -8,14 +8,16 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NoReturn, TextIO
 
 from conformance import cases as cases_
-from conformance import documents, expected, page, report
+from conformance import documents, expected, page, processes, report
 from conformance import spec as spec_
 from conformance.cases import Case
 from conformance.play import Result, play
+from conformance.processes import Launcher
 from conformance.runner import Run, Settings, run
 from conformance.spec import Spec, SuiteError
 
@@ -180,16 +182,19 @@ def _choose(cases: Sequence[Case], spec: Spec, options: argparse.Namespace) -> l
 
 def _run(spec: Spec, cases: Sequence[Case], chosen: Sequence[Case], options: argparse.Namespace) -> int:
     known = expected.load(options.expected_failures, cases) if options.expected_failures else {}
-    settings = Settings(_command(options), options.timeout, options.jobs, options.strict, options.keep, known)
     smoke = next((case for case in cases if case.id == "smoke"), None)
     if not smoke:
         raise SuiteError("there is no case smoke, which runs before all others")
-    first = play(smoke, settings.command, settings.timeout, settings.keep)
-    if first.outcome != "pass" or not first.hello:
-        _say([*report.details(first, spec, _repeat(options)), "", "Without the smoke case no other proves anything."])
-        return 2
-    others = [case for case in chosen if case is not smoke]
-    results = run(others, spec, first.hello, settings, _Progress(len(others)).show)
+    with _launcher(options) as launcher:
+        settings = Settings(launcher, options.timeout, options.jobs, options.strict, options.keep, known)
+        first = play(smoke, launcher, settings.timeout, settings.keep)
+        if first.outcome != "pass" or not first.hello:
+            _say(
+                [*report.details(first, spec, _repeat(options)), "", "Without the smoke case no other proves anything."]
+            )
+            return 2
+        others = [case for case in chosen if case is not smoke]
+        results = run(others, spec, first.hello, settings, _Progress(len(others)).show)
     if smoke in chosen:
         results = [first, *results]
     outcome = Run(first.hello, results, complete=len(chosen) == len(cases))
@@ -218,13 +223,13 @@ def _join(options: argparse.Namespace) -> int:
     return 0
 
 
-def _command(options: argparse.Namespace) -> list[str]:
-    """The words that start the adapter, which runs elsewhere: those that are files here get absolute paths."""
+def _launcher(options: argparse.Namespace) -> AbstractContextManager[Launcher]:
+    """What starts the adapter, which runs elsewhere: words of a command that are files here get absolute paths."""
     if options.module:
-        return [sys.executable, "-m", "conformance.serve", options.module]
+        return processes.module(options.module)
     first, *others = shlex.split(options.command, posix=os.name == "posix") or [""]
     here = [word if not os.path.isfile(word) else os.path.abspath(word) for word in others]
-    return [os.path.abspath(first) if os.path.dirname(first) else first, *here]
+    return nullcontext(processes.Command([os.path.abspath(first) if os.path.dirname(first) else first, *here]))
 
 
 def _repeat(options: argparse.Namespace) -> str:

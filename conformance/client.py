@@ -6,25 +6,19 @@ import json
 import os
 import select
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from conformance import documents
+from conformance.processes import Launcher, Process
 
-_SUITE = Path(__file__).resolve().parent.parent
 _LONGEST_LINE = 64 * 1024 * 1024
 _STDERR_TAIL = 4000
-
-# What would lead an S3 client elsewhere, or to somebody's own account.
-_UNWANTED = ("AWS_ENDPOINT_URL_S3", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_PROFILE", "AWS_SESSION_TOKEN")
 
 _NOTHING: Mapping[str, str] = {}
 
@@ -47,9 +41,9 @@ class Client:
     """One process of an adapter."""
 
     def __init__(
-        self, command: Sequence[str], directory: str, timeout: float, environment: Mapping[str, str] = _NOTHING
+        self, launcher: Launcher, directory: str, timeout: float, environment: Mapping[str, str] = _NOTHING
     ) -> None:
-        """Start `command` in `directory`; each answer must come within `timeout` seconds.
+        """Have `launcher` start it in `directory`; each answer must come within `timeout` seconds.
 
         Its environment lets it reach no other host; `environment` is what it has besides.
 
@@ -59,23 +53,15 @@ class Client:
         self._timeout = timeout
         self._late = False
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
+        (stdin, self._stdin), (self._stdout, stdout) = _pipe(), _pipe()
         try:
-            self._process = subprocess.Popen(
-                command,
-                cwd=directory,
-                env={**_environment(os.environ), **environment},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._stderr,
-                start_new_session=True,
-            )
+            with stdin, stdout:
+                streams = stdin.fileno(), stdout.fileno(), self._stderr.fileno()
+                self._process = launcher.launch(directory, environment, streams, timeout)
         except OSError as error:
-            self._stderr.close()
-            raise AdapterError(f"{command[0]} cannot be started: {error.strerror}") from error
-        assert self._process.stdin
-        assert self._process.stdout
-        self._stdin = self._process.stdin
-        self._stdout = self._process.stdout
+            for stream in (self._stdin, self._stdout, self._stderr):
+                stream.close()
+            raise AdapterError(f"{error.filename or 'it'} cannot be started: {error.strerror or error}") from error
 
     def ask(self, operation: str, arguments: Mapping[str, Any]) -> Response:
         """Send a request and wait for its response.
@@ -175,44 +161,14 @@ class Client:
         return f"it exited with code {code}" if code >= 0 else f"it died of signal {-code}"
 
 
-def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """The environment of adapters: they run elsewhere, import what can be imported here, and reach no other host."""
-    paths = [
-        os.getcwd(),
-        str(_SUITE),
-        *map(os.path.abspath, filter(None, inherited.get("PYTHONPATH", "").split(os.pathsep))),
-    ]
-    kept = {name: value for name, value in inherited.items() if name not in _UNWANTED}
-    return {**kept, **_offline(), "PYTHONPATH": os.pathsep.join(paths)}
+def _pipe() -> tuple[BinaryIO, BinaryIO]:
+    """The end of a pipe that is read, and the one that is written to."""
+    reading, writing = os.pipe()
+    return open(reading, "rb"), open(writing, "wb")
 
 
-def _offline() -> dict[str, str]:
-    """What has S3 and http clients that heed the environment go to a port that refuses them, and give up at once."""
-    refusing = f"http://127.0.0.1:{_refusing_port()}"
-    proxies = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-    return {
-        **{spelled: refusing for name in proxies for spelled in (name, name.lower())},
-        **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),  # the suite's own server
-        "AWS_ENDPOINT_URL": refusing,
-        "AWS_MAX_ATTEMPTS": "1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    }
-
-
-@cache
-def _refusing_port() -> int:
-    """A port on which nobody ever listens: it is taken, for as long as the suite runs."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        taken.detach()
-    return port
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    if not hasattr(os, "killpg"):  # Windows has no process groups to kill
+def _kill(process: Process) -> None:
+    if not hasattr(os, "killpg") and isinstance(process, subprocess.Popen):  # Windows has no process groups to kill
         process.kill()
         return
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from conformance import edits, observer, trials
 from conformance.cases import CAPABILITIES, Action, Case
 from conformance.client import AdapterError, Client, Response
 from conformance.matching import ANY, Difference, difference, show
+from conformance.processes import Launcher
 from conformance.serve import PROTOCOL
 from conformance.trials import Stage
 from conformance.workspace import Workspace
@@ -49,18 +50,18 @@ class Result:
     hello: Hello | None = None
 
 
-def play(case: Case, command: Sequence[str], timeout: float, keep: Path | None = None) -> Result:
-    """Play a case against the adapter that `command` starts: the outcome is pass, fail or error."""
+def play(case: Case, launcher: Launcher, timeout: float, keep: Path | None = None) -> Result:
+    """Play a case against the adapter that `launcher` starts: the outcome is pass, fail or error."""
     started = time.monotonic()
     workspace = Workspace(case.fixture, keep and keep / case.id)
     try:
-        result = _clean(_play(case, command, timeout, workspace), workspace)
+        result = _clean(_play(case, launcher, timeout, workspace), workspace)
     finally:
         workspace.close()
     return replace(result, duration=time.monotonic() - started)
 
 
-def _play(case: Case, command: Sequence[str], timeout: float, workspace: Workspace) -> Result:
+def _play(case: Case, launcher: Launcher, timeout: float, workspace: Workspace) -> Result:
     hello: Hello | None = None
     found: Difference | None = None
     figures: dict[str, int] = {}
@@ -69,14 +70,14 @@ def _play(case: Case, command: Sequence[str], timeout: float, workspace: Workspa
     if "s3" in case.capabilities:
         workspace.fill("{s3}")
     try:
-        client = Client(command, workspace.work, timeout, workspace.environment)
+        client = Client(launcher, workspace.work, timeout, workspace.environment)
     except AdapterError as refusal:
         return Result(case, "error", step=place, got=str(refusal))
     try:
         hello = _hello(client.ask("hello", {}))
         for step in case.steps:
             place = str(step)
-            found = _do(step.action, client, Stage(command, timeout, hello.capabilities, workspace), figures)
+            found = _do(step.action, client, Stage(launcher, timeout, hello.capabilities, workspace), figures)
             if found:
                 break
         else:

@@ -20,6 +20,7 @@ from pathlib import Path
 from conformance.cases import CAPABILITIES, ONLY_OF, PROFILES, Case
 from conformance.expected import Expectation
 from conformance.play import Hello, Result, play
+from conformance.processes import Launcher
 from conformance.spec import Spec
 from conformance.workspace import CAN_LOCK
 
@@ -30,7 +31,7 @@ OUTCOMES = ("pass", "fail", "error", "expected", "warn", "skip")
 class Settings:
     """How cases are run."""
 
-    command: Sequence[str]
+    launcher: Launcher
     timeout: float = 60.0
     jobs: int = 1
     strict: bool = False
@@ -85,7 +86,7 @@ def _run(case: Case, spec: Spec, hello: Hello, settings: Settings) -> Result:
         return Result(case, "skip", reason=f"{', '.join(missing)} not claimed")
     if case.locks and not CAN_LOCK:
         return Result(case, "skip", reason="there is no flock(2) here")
-    result = play(case, settings.command, settings.timeout, settings.keep)
+    result = play(case, settings.launcher, settings.timeout, settings.keep)
     expectation = settings.expected.get(case.id)
     if expectation:
         reason = f"[{expectation.clause}] {expectation.reason}"

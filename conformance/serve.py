@@ -19,14 +19,20 @@ from conformance import spec
 PROTOCOL = 1
 
 
-def main() -> None:
+def main(adapter: str) -> None:
+    """Serve an adapter on standard input and output."""
     requests, responses = _take_streams()
-    module, _, name = sys.argv[1].partition(":")
-    adapter = getattr(importlib.import_module(module), name)()
     try:
-        serve(adapter, requests, responses)
+        serve(load(adapter)(), requests, responses)
     except KeyboardInterrupt:
         return
+
+
+def load(adapter: str) -> Callable[[], Any]:
+    """The class that `package.module:Class` names."""
+    module, _, name = adapter.partition(":")
+    found: Callable[[], Any] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def _take_streams() -> tuple[TextIO, TextIO]:
@@ -82,4 +88,4 @@ def _error(code: str | None, message: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

@@ -27,6 +27,7 @@ from conformance.client import AdapterError, Client, Response
 from conformance.commits import is_staged, make, tables_of
 from conformance.consistency import findings, identity
 from conformance.matching import Difference
+from conformance.processes import Launcher
 from conformance.tables import TABLES
 from conformance.workspace import MANIFEST, Workspace
 
@@ -43,16 +44,16 @@ _SPARE_PROCESSES = 2
 
 @dataclass(frozen=True)
 class Stage:
-    """Where a trial takes place: the adapter's command, what it can do, and the case's directory."""
+    """Where a trial takes place: what starts the adapter, what that can do, and the case's directory."""
 
-    command: Sequence[str]
+    launcher: Launcher
     timeout: float
     capabilities: frozenset[str]
     workspace: Workspace
 
     def start(self) -> Client:
         """A new process of the adapter, which was greeted."""
-        client = Client(self.command, self.workspace.work, self.timeout, self.workspace.environment)
+        client = Client(self.launcher, self.workspace.work, self.timeout, self.workspace.environment)
         try:
             client.ask("hello", {})
         except AdapterError as error:

@@ -326,6 +326,21 @@ def test_a_reader_waits_for_a_commit_that_is_half_done(path: Path, monkeypatch: 
     assert len(waits) == 2
 
 
+def test_nobody_waits_for_a_damaged_table_that_has_its_sha256(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = (path.parent / "picks.csv").read_bytes().replace(b"alice,", b",")
+    (path.parent / "picks.csv").write_bytes(data)
+    files = metadata(path)["distribution"]
+    for entry in files:
+        if entry["contentUrl"] == "picks.csv":
+            entry["sha256"] = hashlib.sha256(data).hexdigest()
+    change_metadata(path, distribution=files)
+    waits: list[float] = []
+    monkeypatch.setattr("copick_mlc._snapshot.time.sleep", waits.append)
+    with pytest.raises(DataError) as caught:
+        list(open_index(path).rows("picks"))
+    assert (caught.value.code, waits) == ("table-key-empty", [])
+
+
 def test_what_is_wrong_in_a_csv_names_the_file(tmp_path: Path) -> None:
     path = make(tmp_path / "project", {"runs": b"name\r\na\r\n", "voxel_spacings": b"run,voxel_size\r\na,1\r\nb,x\r\n"})
     index = open_index(path)

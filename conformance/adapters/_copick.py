@@ -30,8 +30,13 @@ class _CallersError(Exception):
 
 
 class CopickAdapter:
-    """An adapter around a backend of copick; a method is the operation of its name."""
+    """An adapter around a backend of copick; a method is the operation of its name.
 
+    Attributes:
+        imports: Modules that copick imports when it needs them, which takes longer than most cases.
+    """
+
+    imports = ("mlcroissant", "trimesh", "copick.impl.cryoet_data_portal")
     capabilities: ClassVar = """
         read volumes meshes portal config http write batch merge overlay export append portal_source
     """.split()

@@ -17,8 +17,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from conformance import serve
+from conformance import processes, serve
 from conformance.__main__ import main
+from conformance.client import Client
 from conformance.trials import Outcome
 
 SPEC = """\
@@ -361,6 +362,62 @@ def test_commands_that_speak_the_protocol_or_do_not(
     out = capsys.readouterr().out
     assert words in out
     assert ("Without the smoke case no other proves anything." in out) is bool(words)
+
+
+def test_a_module_is_imported_once(suite: Suite) -> None:
+    log = suite.directory / "log"
+    toys = suite.directory / "toys.py"
+    toys.write_text(
+        f"""{toys.read_text()}
+def log(*words):
+    with open({str(log)!r}, "a") as file:
+        print(*words, file=file)
+
+log("import")
+
+class Logging(Toy):
+    imports = ["colorsys"]
+
+    def do_log(self):
+        at_first = "colorsys" in sys.modules
+        log(os.getpid() == os.getpgid(0), os.getcwd() == os.path.dirname(os.path.dirname(self.directory)), at_first)
+"""
+    )
+    for name in "abc":
+        suite.case(name, [OPEN, do("log")])
+    assert suite.run(toy="Logging") == 0
+    assert log.read_text().splitlines() == ["import"] + ["True True True"] * 3
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("import nowhere", "No module named 'nowhere'"),
+        ("raise SystemExit('no toys today')", "no toys today"),
+        ("os._exit(3)", "it cannot be started: the process that imports the module has ended"),
+    ],
+)
+def test_a_module_that_cannot_be_imported(
+    suite: Suite, capsys: pytest.CaptureFixture[str], line: str, words: str
+) -> None:
+    toys = suite.directory / "toys.py"
+    toys.write_text(f"{toys.read_text()}\n{line}\n")
+    assert suite.run() == 2
+    assert words in capsys.readouterr().out
+
+
+def test_a_process_that_is_not_waited_for(suite: Suite) -> None:
+    """Who starts one is told of its end later, too."""
+    with processes.module("toys:Toy") as launcher:
+        client = Client(launcher, str(suite.directory), 60)
+        process = client._process
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.01)
+        assert process.returncode is None
+        client.finish()
+        assert process.wait() == process.returncode == 0
+        client.kill()
+        assert client.stderr() == ""
 
 
 def test_a_command_that_does_not_exist(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:

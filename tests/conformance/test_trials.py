@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from conformance.client import AdapterError
+from conformance.processes import Command
 from conformance.trials import Outcome, Stage, run
 from conformance.workspace import Workspace
 
@@ -378,8 +379,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Works
 
 
 def hold(workspace: Workspace, toy: str, trial: str, arguments: dict[str, Any], *more: str) -> Outcome:
-    command = [sys.executable, "-m", "conformance.serve", f"toys:{toy}"]
-    return run(Stage(command, 60, frozenset({"read", "write", "batch", "locks", *more}), workspace), trial, arguments)
+    launcher = Command([sys.executable, "-m", "conformance.serve", f"toys:{toy}"])
+    return run(Stage(launcher, 60, frozenset({"read", "write", "batch", "locks", *more}), workspace), trial, arguments)
 
 
 def beside(workspace: Workspace) -> list[str]:
