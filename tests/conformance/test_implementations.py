@@ -61,7 +61,7 @@ def test_ours_elsewhere_fails_just_what_makes_no_sense_there(adapter: str, name:
 
 
 def test_a_command_is_judged_as_a_module_is(tmp_path: Path) -> None:
-    """Each process imports what copies have; cases of reading, writing, overlays and exports show that it is the same."""
+    """Each process imports what copies have; some cases of each kind show that it is the same."""
     command = shlex.join([sys.executable, "-m", "conformance.serve", OURS])
     chosen = [word for clause in ("BAT-010", "EXP-007", "LAY-001", "OVL-003") for word in ("--clause", clause)]
     code, report, text = suite(tmp_path, "--command", command, *chosen)
