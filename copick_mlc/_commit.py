@@ -224,7 +224,9 @@ def _publish_remotely(
     except ConflictError as error:
         _remote.withdraw(fs, path, tables)
         raise LockedError(
-            "locked", "another process wrote to this project meanwhile, and nothing was written; try again", path=path
+            "locked",
+            "another process wrote to this project meanwhile, and nothing was written; try again",
+            path=_filesystems.url_of(fs, path),
         ) from error
     except StorageError:
         _remote.withdraw(fs, path, tables)

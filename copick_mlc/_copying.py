@@ -82,7 +82,7 @@ class Copy:
         """The files of the source with their sizes, by path in the store; a file has the path ""."""
         found = _files(self.source_fs, self.source, self.is_store)
         if not found and not (self.is_store and _is_directory(self.source_fs, self.source)):
-            raise MissingError("data-missing", "what is to be published does not exist", path=self.source)
+            raise MissingError("data-missing", "what is to be published does not exist", path=self._source_url(""))
         return found
 
     def _read(self, name: str) -> bytes:
@@ -90,9 +90,14 @@ class Copy:
         data = _storage.read(self.source_fs, place, "data-missing", "a file that is to be published")
         if self.sha256 not in (None, _sum(data)):
             raise StorageError(
-                "storage-failed", "it was changed while it was to be published; publish again", path=place
+                "storage-failed",
+                "it was changed while it was to be published; publish again",
+                path=self._source_url(name),
             )
         return data
+
+    def _source_url(self, name: str) -> str:
+        return _filesystems.url_of(self.source_fs, _join(self.source, name))
 
     # --- the copy ----------------------------------------------------------------------------------------
 
@@ -175,16 +180,17 @@ class Copy:
         if copied != data:  # [PUB-005]
             raise StorageError(
                 "storage-failed",
-                f"the copy of {_join(self.source, name)} has the sha256 {_sum(copied)} where the source has "
+                f"the copy of {self._source_url(name)} has the sha256 {_sum(copied)} where the source has "
                 f"{_sum(data)}; what was there before is as it was, unless it is on object storage",
-                path=_join(self.path, name),
+                path=_filesystems.url_of(self.fs, _join(self.path, name)),
             )
 
     def _in_the_way(self, place: str) -> ExistsError:
         return ExistsError(
             "exists",
-            f"there is data already that is not that of {self.source}; give force=True (--force) to replace it",
-            path=place,
+            f"there is data already that is not that of {self._source_url('')}; give force=True (--force) to "
+            "replace it",
+            path=_filesystems.url_of(self.fs, place),
         )
 
 
@@ -251,7 +257,7 @@ def _keep_only(staged: str, files: dict[str, int], *, is_store: bool) -> None:
 
 def _files(fs: AbstractFileSystem, path: str, is_store: bool) -> dict[str, int]:
     """The sizes of a store's files, by path in it, or that of a file, whose path is ""; none where there is nothing."""
-    with _listing(path):
+    with _listing(fs, path):
         fs.invalidate_cache()  # others write too
         if not is_store:
             return {"": fs.size(path)} if fs.isfile(path) else {}
@@ -276,12 +282,12 @@ def _local_files(path: str) -> Iterator[tuple[str, int]]:
 
 
 def _is_directory(fs: AbstractFileSystem, path: str) -> bool:
-    with _listing(path):
+    with _listing(fs, path):
         return bool(fs.isdir(path))
 
 
 @contextmanager
-def _listing(path: str) -> Iterator[None]:
+def _listing(fs: AbstractFileSystem, path: str) -> Iterator[None]:
     """Make an error of ours of what a file system raises when a directory cannot be listed.
 
     Raises:
@@ -290,7 +296,10 @@ def _listing(path: str) -> Iterator[None]:
     try:
         yield
     except _filesystems.failures() as error:
-        raise StorageError("storage-failed", f"cannot list what is there: {error}", path=path) from error
+        where = _filesystems.url_of(fs, path)
+        raise StorageError(
+            "storage-failed", f"cannot list what is there: {_filesystems.reason(error)}", path=where
+        ) from error
 
 
 def _has(path: str, data: bytes) -> bool:

@@ -51,7 +51,7 @@ class TableFile:
 
     Attributes:
         table: The table's declaration.
-        path: Where the file lies, for messages.
+        path: Path or URL of the file, for messages.
         header: The columns of the file, in its order.
         count: Number of records.
     """

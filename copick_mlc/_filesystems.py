@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 import fsspec
 from fsspec import AbstractFileSystem
+from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from copick_mlc import _urls
@@ -31,6 +33,8 @@ _S3 = frozenset({"s3", "s3a"})
 _OBJECT_STORES = _S3 | {"gs", "gcs", "az", "abfs", "abfss", "oss", "memory"}
 _SSH = frozenset({"ssh", "sftp"})
 _HTTP = frozenset({"http", "https"})
+
+_LISTING = threading.Lock()
 
 
 def failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
@@ -77,9 +81,21 @@ def open_location(url: str, options: Mapping[str, Any] | None = None) -> tuple[A
         if _is_closed(fs):  # fsspec keeps file systems, and this one's connection is lost
             type(fs).clear_instance_cache()
             fs, path = fsspec.url_to_fs(url, **given)
+        _list_archive(fs)
     except failures(ImportError, ValueError, TypeError) as error:
         raise StorageError("storage-failed", f"fsspec cannot open this location: {reason(error)}", path=url) from error
     return fs, path
+
+
+def _list_archive(fs: AbstractFileSystem) -> None:
+    """Have an archive know all its files: while one thread makes fsspec list them, others find some of them missing."""
+    archive: Any = fs
+    while isinstance(archive, AbstractFileSystem) and not isinstance(archive, AbstractArchiveFileSystem):
+        archive = getattr(archive, "fs", None)  # of a cache, or a directory
+    if isinstance(archive, AbstractArchiveFileSystem):
+        with _LISTING:
+            if archive.dir_cache is None:
+                archive.ls("", detail=False)
 
 
 def _is_closed(fs: AbstractFileSystem) -> bool:

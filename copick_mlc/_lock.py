@@ -230,7 +230,7 @@ class _ObjectLock:
     """An object that is made where there is none, and renewed until it is removed."""
 
     def __init__(self, fs: AbstractFileSystem, path: str) -> None:
-        self._fs, self._path = fs, path
+        self._fs, self._path, self._url = fs, path, _filesystems.url_of(fs, path)
         self._id = f"{_name()}, {secrets.token_hex(8)}"
         self._renewed = 0.0
         self._done = threading.Event()
@@ -244,7 +244,7 @@ class _ObjectLock:
             found = _storage.read_if_there(self._fs, self._path) or b""
             misses = 0 if found else misses + 1
             if misses > _MISSES:
-                raise StorageError("storage-failed", "cannot write: something is in the way", path=self._path)
+                raise StorageError("storage-failed", "cannot write: something is in the way", path=self._url)
             if found != seen:
                 seen, since = found, time.monotonic()
             elif time.monotonic() - since > LEASE_SECONDS:
@@ -252,7 +252,7 @@ class _ObjectLock:
                 continue
             if time.monotonic() >= deadline:
                 holds = found.decode(errors="replace").rpartition(", ")[0].rpartition(", ")[0]
-                raise _locked_error(holds or "another process", wait, self._path)
+                raise _locked_error(holds or "another process", wait, self._url)
             time.sleep(random.uniform(0.1, 1) * _REMOTE_PAUSE_SECONDS)  # noqa: S311  # as above
         self._renewed = time.monotonic()
         if sys.platform != "emscripten":
@@ -265,7 +265,7 @@ class _ObjectLock:
                 "locked",
                 f"this process held the lock, and did not renew it for {LEASE_SECONDS:g} s; somebody else may have "
                 "written meanwhile; nothing was written, try again",
-                path=self._path,
+                path=self._url,
             )
 
     def release(self) -> None:

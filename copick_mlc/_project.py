@@ -103,6 +103,10 @@ class Project:
         directory = self.path.rpartition("/")[0]
         return f"{directory}/{table.file_name}" if directory else table.file_name
 
+    def table_url(self, table: Table) -> str:
+        """What people know the CSV of a table by."""
+        return _filesystems.url_of(self.fs, self.table_path(table))
+
     def is_whole(self, *tables: str) -> bool:
         """Whether all of these tables could be read to the last row."""
         broken = {name for name, _ in self.problems}
@@ -128,18 +132,18 @@ class Project:
         return found.data
 
     def _file(self, table: Table, data: bytes | CroissantError | None) -> TableFile:
-        path = self.table_path(table)
+        url = self.table_url(table)
         if isinstance(data, CroissantError):
             raise data
         if data is None:
-            return TableFile(table, path, encode_table(table, []))  # [MAN-008]
+            return TableFile(table, url, encode_table(table, []))  # [MAN-008]
         declared = self.manifest.sha256(table)
         checksum = hashlib.sha256(data).hexdigest()
         if declared not in (None, checksum):
             self.checksums[table.name] = checksum  # what else is declared is of those other bytes, too
         elif untrue := self.manifest.untrue(table, data):
             self.untrue[table.name] = untrue
-        return TableFile(table, path, data)
+        return TableFile(table, url, data)
 
     # --- commits -----------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from functools import partial
 
 from fsspec import AbstractFileSystem
 
-from copick_mlc import _storage, _waiting
+from copick_mlc import _filesystems, _storage, _waiting
 from copick_mlc._storage import ABSENT, ConflictError, Version
 from copick_mlc.errors import CroissantWarning, MissingError, StorageError
 
@@ -150,8 +150,9 @@ def settle(
     _waiting.concurrently([partial(put, place, data) for place, data in tables.items()])
     if failed:
         warnings.warn(
-            f"{path}: the commit is made, but not all of its tables can be put in their places: {failed[0]}. Readers "
-            "that know of staged tables find them; the next commit, or `python -m copick_mlc repair`, puts them there",
+            f"{_filesystems.url_of(fs, path)}: the commit is made, but not all of its tables can be put in their "
+            f"places: {failed[0]}. Readers that know of staged tables find them; the next commit, or "
+            "`python -m copick_mlc repair`, puts them there",
             CroissantWarning,
             stacklevel=5,
         )

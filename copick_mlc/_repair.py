@@ -216,7 +216,7 @@ def _state(project: Project, plan: _Plan, row: Row) -> TableState:
                 "exists",
                 "the manifest does not declare this file, so nobody knows whether it is the table; declare it, or move "
                 "it away",
-                path=project.table_path(table),
+                path=project.table_url(table),
             )
         plan.states[table.name] = TableState(project.files[table.name], "", None)
     return plan.states[table.name]

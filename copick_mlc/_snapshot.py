@@ -217,9 +217,9 @@ class Snapshot:
         while self.manifest.declares(table):
             ahead = self._ahead.pop(table.name, None)
             if ahead is not None and ahead.sha256 == self.manifest.sha256(table):
-                return _state_of(table, path, ahead)
+                return self._state_of(table, path, ahead)
             try:
-                return _state_of(table, path, self._read(table, path))
+                return self._state_of(table, path, self._read(table, path))
             except DataError as error:
                 if self._refresh_thoroughly():
                     continue
@@ -230,7 +230,8 @@ class Snapshot:
                 pauses += 1
                 time.sleep(_RETRY_SECONDS * pauses)
         version = None if self.is_local else _storage.ABSENT
-        return TableState(TableFile(table, path, encode_table(table, [])), "", version)  # [MAN-008]
+        where = _filesystems.url_of(self.fs, path)
+        return TableState(TableFile(table, where, encode_table(table, [])), "", version)  # [MAN-008]
 
     def _refresh_thoroughly(self) -> bool:
         """As `refresh`, and where that finds nothing new, look for a local writer's that was killed [COM-016]."""
@@ -258,6 +259,6 @@ class Snapshot:
             path=_filesystems.url_of(self.fs, path),
         )
 
-
-def _state_of(table: Table, path: str, found: TableBytes) -> TableState:
-    return TableState(TableFile(table, path, found.data), found.sha256, found.version, is_staged=found.is_staged)
+    def _state_of(self, table: Table, path: str, found: TableBytes) -> TableState:
+        file = TableFile(table, _filesystems.url_of(self.fs, path), found.data)
+        return TableState(file, found.sha256, found.version, is_staged=found.is_staged)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from copick_mlc import _commit, _pandas, _splits
+from copick_mlc import _commit, _filesystems, _pandas, _splits
 from copick_mlc._findings import ERROR, KINDS, VALIDATION_KINDS, WARNING, Finding, severity
 from copick_mlc._objects import OBJECTS_ID
 from copick_mlc._project import Project, url_of
@@ -159,11 +159,11 @@ def _of_commits(project: Project) -> Iterator[Finding]:
         outcome = "repair finishes it" if complete else "repair takes it back, for not all of it is there"
         state = "complete" if complete else "incomplete"
         message = f"a writer was killed within a commit, which is {state}; {outcome}, and so does the next writer"
-        yield Finding("commit-unfinished", message, path=min(project.staged, default=f"{project.path}.pending"))
+        place = min(project.staged, default=f"{project.path}.pending")
+        yield Finding("commit-unfinished", message, path=_filesystems.url_of(project.fs, place))
     for path in project.leftovers():
-        yield Finding(
-            "leftover", "a killed writer left this; repair removes it, and so does the next writer", path=path
-        )
+        message = "a killed writer left this; repair removes it, and so does the next writer"
+        yield Finding("leftover", message, path=_filesystems.url_of(project.fs, path))
 
 
 def _of_tables(project: Project) -> Iterator[Finding]:
@@ -173,12 +173,12 @@ def _of_tables(project: Project) -> Iterator[Finding]:
             f"the file's sha256 is {checksum}, the manifest declares {project.manifest.sha256(table)}: one of them was "
             "changed without the other. If the rows are as they should be, repair declares the new sha256"
         )
-        yield Finding("table-checksum", message, name, path=project.table_path(table))
+        yield Finding("table-checksum", message, name, path=project.table_url(table))
     for name, error in project.problems:
         yield Finding.of_error(error, name)
     for table in project.undeclared():
         message = "the manifest does not declare this file, so its rows are not there; declare it, or move it away"
-        yield Finding("table-undeclared", message, table.name, path=project.table_path(table))
+        yield Finding("table-undeclared", message, table.name, path=project.table_url(table))
 
 
 def _of_manifest(project: Project) -> Iterator[Finding]:
@@ -269,7 +269,7 @@ def _objects(value: object) -> list[Mapping[str, Any]]:
 
 def _misread_names(project: Project) -> Iterator[Finding]:
     for name, column, text in _pandas.misread_names({name: rows.values() for name, rows in project.rows.items()}):
-        yield Finding("name-misread", text, name, path=project.table_path(TABLES[name]), column=column)
+        yield Finding("name-misread", text, name, path=project.table_url(TABLES[name]), column=column)
 
 
 def _unknown_objects(project: Project) -> Iterator[Finding]:
@@ -284,7 +284,7 @@ def _unknown_objects(project: Project) -> Iterator[Finding]:
                 f"{objects[unknown]} rows are of {unknown!r}, which copick:config does not define; add it to "
                 "pickable_objects, or remove the rows"
             )
-            yield Finding("object-unknown", message, name, path=project.table_path(TABLES[name]))
+            yield Finding("object-unknown", message, name, path=project.table_url(TABLES[name]))
 
 
 def _object(row: Row) -> str | None:

@@ -27,7 +27,7 @@ from copick_mlc._manifest import Manifest
 from copick_mlc._repair import repair
 from copick_mlc._tables import TABLES
 from copick_mlc._verify import verify
-from copick_mlc.errors import CroissantWarning, LockedError, StorageError
+from copick_mlc.errors import CroissantWarning, DataError, LockedError, StorageError
 from copick_mlc.index import RunRow
 from tests.conftest import Bucket
 from tests.projects import inventory, tree
@@ -45,13 +45,15 @@ class Remote:
     """A project on S3.
 
     Attributes:
+        base: Its URL.
         url: Of its metadata.json.
         proxy: What lies before the server.
     """
 
     def __init__(self, bucket: Bucket, project: Path) -> None:
         self.proxy = bucket.proxy
-        self.url = f"{bucket.url}/project/Croissant/metadata.json"
+        self.base = f"{bucket.url}/project"
+        self.url = f"{self.base}/Croissant/metadata.json"
         self._objects = S3Objects(bucket.url)
         for path, data in tree(project).items():
             self.put(path, data)
@@ -488,7 +490,7 @@ def test_who_may_not_write_the_tables_does_not_lose_the_data(remote: Remote) -> 
 def test_a_table_that_cannot_be_put_in_its_place_is_read_staged(remote: Remote) -> None:
     root = remote.open()
     rule = remote.proxy.fault(is_put("picks.csv"), 403)
-    with pytest.warns(CroissantWarning, match="the commit is made"):
+    with pytest.warns(CroissantWarning, match=f"^{remote.url}: the commit is made"):
         new_picks(root, "1")
     assert rule.hits
     remote.proxy.heal()
@@ -533,6 +535,22 @@ def test_a_staged_table_that_cannot_be_removed_does_no_harm(remote: Remote) -> N
 # --- verify and repair -----------------------------------------------------------------------------------
 
 
+def test_what_is_wrong_in_a_table_names_its_url(remote: Remote) -> None:
+    path = "Croissant/voxel_spacings.csv"
+    old = remote.objects()[path]
+    for new, code in ((old + b"TS_001,ten\r\n", "table-number"), (old + b"more\r\n", "table-checksum")):
+        remote.put(path, new)
+        if code != "table-checksum":
+            sums = [hashlib.sha256(data).hexdigest().encode() for data in (old, new)]
+            remote.put("Croissant/metadata.json", remote.objects()["Croissant/metadata.json"].replace(*sums))
+        with pytest.raises(DataError) as caught:
+            list(remote.open().index.rows("voxel_spacings"))
+        assert (caught.value.code, caught.value.path) == (code, f"{remote.base}/{path}")
+        assert (code, f"{remote.base}/{path}") in {
+            (finding.kind, finding.path) for finding in verify(remote.url).findings
+        }
+
+
 def age(remote: Remote, path: str, seconds: float) -> None:
     """Make an object older."""
     found = remote.object(path)
@@ -544,7 +562,8 @@ def test_repair_puts_staged_tables_in_their_places(remote: Remote) -> None:
     with pytest.warns(CroissantWarning, match="the commit is made"):
         new_picks(remote.open(), "1")
     remote.proxy.heal()
-    assert [finding.kind for finding in verify(remote.url).findings] == ["commit-unfinished"]
+    (finding,) = verify(remote.url).findings
+    assert (finding.kind, finding.path) == ("commit-unfinished", f"{remote.base}/Croissant/picks.csv")
     before = remote.objects()
     assert repair(remote.url, dry_run=True) == ["finish the commit of a writer that was killed"]
     assert remote.objects() == before
@@ -561,9 +580,8 @@ def test_repair_removes_what_was_staged_long_ago_and_nothing_younger(remote: Rem
     for path in (old, young, other):
         remote.put(path, b"staged")
     age(remote, old, 3600)
-    assert [(finding.kind, str(finding.path).rpartition("/")[2]) for finding in verify(remote.url).findings] == [
-        ("leftover", old.rpartition("/")[2])
-    ]
+    (finding,) = verify(remote.url).findings
+    assert (finding.kind, finding.path) == ("leftover", f"{remote.base}/{old}")
     (line,) = repair(remote.url)
     assert line.startswith("remove ")
     assert [path for path in remote.objects() if path.endswith(".pending")] == sorted([young, other])
@@ -635,7 +653,7 @@ def test_one_that_is_renewed_is_waited_for_and_its_maker_named(memory: str, monk
     index, other = CroissantIndex(memory), CroissantIndex(memory)
     with index.exclusive(), pytest.raises(LockedError, match=r"process \d+ of .* on .*, since 20") as caught:
         other.put(RunRow("new"))
-    assert caught.value.path == lock_path(memory)
+    assert caught.value.path == f"{memory}.lock"
     other.put(RunRow("new"))
 
 

@@ -296,6 +296,17 @@ def test_wrong_options_of_an_overlay_are_an_error_of_ours(local: Path, sftp: Sft
         )
 
 
+@pytest.mark.parametrize("prefix", ["", "simplecache::", "dir::"])
+def test_an_archive_is_listed_before_several_threads_ask(prefix: str, tmp_path: Path) -> None:
+    """What fsspec has listed so far of an archive, it shows as all that there is."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a/b.txt", b"content")
+    fs, _ = _filesystems.open_location(f"{prefix}zip://a/b.txt::{tmp_path}/a.zip")
+    inner = fs.fs if prefix else fs
+    assert {"a", "a/b.txt"} <= inner.dir_cache.keys()
+    assert inner.cat_file("a/b.txt") == b"content"
+
+
 # --- rows ------------------------------------------------------------------------------------------------
 
 
