@@ -13,12 +13,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+UPGRADE = "python -m pip install -U pip"
 
 
 def test_the_first_two_blocks_are_one_command_line_each() -> None:
     assert [language for language, _ in BLOCKS[:2]] == ["sh", "sh"]
     assert all(code.count("\n") == 1 for _, code in BLOCKS[:2])
-    assert BLOCKS[1][1].strip() == 'pip install -e ".[test]" && python -m pytest -n auto'
+    assert BLOCKS[1][1].strip().split(" && ") == [UPGRADE, 'pip install -e ".[test]"', "python -m pytest -n auto"]
 
 
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3_endpoint: str) -> None:
@@ -33,8 +34,8 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3_en
 
 
 def run_the_examples() -> None:
-    install, _, main_job = BLOCKS[0][1].strip().partition(" && ")
-    assert install == "pip install ."
+    upgrade, install, main_job = BLOCKS[0][1].strip().split(" && ")
+    assert (upgrade, install) == (UPGRADE, "pip install .")
     shell([main_job])
     script = ""
     for language, code in BLOCKS[2:]:
