@@ -541,8 +541,8 @@ def test_what_is_wrong_in_a_table_names_its_url(remote: Remote) -> None:
     for new, code in ((old + b"TS_001,ten\r\n", "table-number"), (old + b"more\r\n", "table-checksum")):
         remote.put(path, new)
         if code != "table-checksum":
-            sums = [hashlib.sha256(data).hexdigest().encode() for data in (old, new)]
-            remote.put("Croissant/metadata.json", remote.objects()["Croissant/metadata.json"].replace(*sums))
+            was, now = (hashlib.sha256(data).hexdigest().encode() for data in (old, new))
+            remote.put("Croissant/metadata.json", remote.objects()["Croissant/metadata.json"].replace(was, now))
         with pytest.raises(DataError) as caught:
             list(remote.open().index.rows("voxel_spacings"))
         assert (caught.value.code, caught.value.path) == (code, f"{remote.base}/{path}")
