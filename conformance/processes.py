@@ -88,20 +88,18 @@ def module(name: str) -> Iterator[Launcher]:
         yield Command([sys.executable, "-m", "conformance.serve", name])
         return
     ours, theirs = socket.socketpair()
-    with ours:
-        with theirs:
-            # It ends when nobody has our end of the connection any more.
-            importer = subprocess.Popen(
-                [sys.executable, "-m", "conformance.forking", name, str(theirs.fileno())],
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
+    with theirs:
+        importer = subprocess.Popen(
+            [sys.executable, "-m", "conformance.forking", name, str(theirs.fileno())],
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+    with importer, ours:  # It ends when our end of the connection is closed, and is waited for.
         yield _Importer(ours)
-    importer.wait()
 
 
 class _Importer:

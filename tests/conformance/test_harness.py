@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import psutil
 import pytest
 
 from conformance import processes, serve
@@ -418,6 +419,18 @@ def test_a_process_that_is_not_waited_for(suite: Suite) -> None:
         assert process.wait() == process.returncode == 0
         client.kill()
         assert client.stderr() == ""
+
+
+def test_the_process_that_imports_is_waited_for_where_a_run_fails(suite: Suite) -> None:
+    def children() -> set[int]:
+        return {child.pid for child in psutil.Process().children()}
+
+    before = children()
+    with processes.module("toys:Toy"):
+        assert children() - before
+    with pytest.raises(KeyError), processes.module("toys:Toy"):
+        raise KeyError
+    assert not children() - before
 
 
 def test_a_command_that_does_not_exist(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
